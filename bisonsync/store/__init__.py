@@ -1,0 +1,1 @@
+"""Typed functions over the queries in sql/, one module per family."""
