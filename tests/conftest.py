@@ -1,0 +1,158 @@
+"""A real Postgres for every test that asks: one server a session, one template, one database a test."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from bisonsync import embedded
+from bisonsync.errors import BisonsyncError
+from bisonsync.store import migrations
+
+# A test database is never worth a disk's wait.
+SERVER_OPTIONS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "200",
+    "wal_level": "logical",
+    "autovacuum": "off",
+}
+SESSION = pytest.StashKey[Path]()
+Connection = psycopg.Connection[Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the session's folder. It lies directly in /tmp: the server's user must be able to reach it, for root too."""
+    given = getattr(config, "workerinput", {}).get("session_folder")
+    if given:
+        config.stash[SESSION] = Path(given)
+        return
+    prefix = f"bisonsync-tests-{os.geteuid()}-"
+    for left in Path("/tmp").glob(f"{prefix}*"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), held(left / "session"):
+            remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    folder.chmod(0o711)
+    session = held(folder / "session")
+    session.__enter__()
+    config.stash[SESSION] = folder
+    config.add_cleanup(lambda: (remove(folder), session.__exit__(None, None, None)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["session_folder"] = str(node.config.stash[SESSION])
+
+
+@contextlib.contextmanager
+def held(path: Path, *, wait: bool = False) -> Generator[None]:
+    """Hold a lock that ends with the process. Raises BlockingIOError if another holds it."""
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def template_name(session_folder: Path) -> str:
+    return f"bisonsync_{session_folder.name.rpartition('-')[2]}"
+
+
+def remove(folder: Path) -> None:
+    """Stop a session's server, or drop its template from a server that was given, and remove its folder."""
+    embedded.stop(folder / "postgres")
+    if given := os.environ.get("BISONSYNC_TEST_DSN"):
+        name = Identifier(template_name(folder))
+        with contextlib.suppress(psycopg.Error), psycopg.connect(named(given, "postgres"), autocommit=True) as server:
+            server.execute(SQL("ALTER DATABASE {} IS_TEMPLATE false").format(name))
+            server.execute(SQL("DROP DATABASE {}").format(name))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def named(dsn: str, database: str) -> str:
+    """The same server's other database."""
+    return re.sub(r"^(postgres(?:ql)?://[^/?]*)(?:/[^?]*)?", rf"\1/{database}", dsn)
+
+
+@pytest.fixture(scope="session")
+def session_folder(request: pytest.FixtureRequest) -> Path:
+    """A folder that all workers of this run share; gone at its end."""
+    return request.config.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def server_dsn(session_folder: Path) -> str:
+    """A superuser's DSN (a URL) of the session's server: $BISONSYNC_TEST_DSN, else the embedded one."""
+    if given := os.environ.get("BISONSYNC_TEST_DSN"):
+        return named(given, "postgres")
+    try:
+        dsn = embedded.start(session_folder / "postgres", server_options=SERVER_OPTIONS)
+    except BisonsyncError as error:
+        pytest.fail(f"no Postgres to test with: {error.message}; {error.hint}", pytrace=False)
+    return named(dsn, "postgres")
+
+
+@pytest.fixture(scope="session")
+def server(server_dsn: str) -> Iterator[Connection]:
+    """An autocommit connection to the server's maintenance database."""
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(server: Connection, server_dsn: str, session_folder: Path) -> str:
+    """The name of the database that every test's own is copied from: all migrations applied, no rows."""
+    name = template_name(session_folder)
+    with held(session_folder / "template", wait=True):
+        found = server.execute("SELECT true FROM pg_database WHERE datname = %s AND datistemplate", [name]).fetchone()
+        if not found:
+            server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+            server.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+            with psycopg.connect(named(server_dsn, name), autocommit=True) as connection:
+                migrations.apply_all(connection)
+                connection.execute("VACUUM ANALYZE")
+            server.execute(SQL("ALTER DATABASE {} IS_TEMPLATE true").format(Identifier(name)))
+    return name
+
+
+@contextlib.contextmanager
+def database(server: Connection, server_dsn: str, template: str) -> Generator[str]:
+    """A database copied from ``template``, dropped in the end whoever still uses it. Yields its DSN."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    server.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+    try:
+        yield named(server_dsn, name)
+    finally:
+        server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture
+def empty_db(server: Connection, server_dsn: str) -> Iterator[str]:
+    """The DSN of a database of this test's own, not migrated."""
+    with database(server, server_dsn, "template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def db(server: Connection, server_dsn: str, template: str) -> Iterator[str]:
+    """The DSN of a migrated database of this test's own."""
+    with database(server, server_dsn, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def conn(db: str) -> Iterator[Connection]:
+    """An autocommit connection to ``db``."""
+    with psycopg.connect(db, autocommit=True) as connection:
+        yield connection
