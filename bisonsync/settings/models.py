@@ -1,0 +1,267 @@
+"""The settings as typed, frozen values with their defaults and their rules."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bisonsync.durations import parse_duration
+
+PROVIDERS = {
+    "Gmail": "Google",
+    "Google": "Google",
+    "Outlook": "Microsoft",
+    "Microsoft": "Microsoft",
+    "Yahoo": "Yahoo",
+    "iCloud": "iCloud",
+    "AOL": "AOL",
+}
+RESELLERS = {name: name for name in ("CheapInboxes", "Zapmail", "ScaledMail", "Mailr")}
+
+
+def _not_a_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  pydantic collects ValueError alone
+    return value
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError("is no duration: write it as 4m, 30s, 1h30m or 500ms")  # noqa: TRY004
+    return parse_duration(value)
+
+
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo, available_timezones
+
+    name = value.strip()
+    try:
+        # UTC needs no time zone database, which a small container may lack.
+        _ = name == "UTC" or ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        known = available_timezones()
+        if "Europe/London" not in known:
+            raise ValueError(f"{name[:60]!r} cannot be looked up: this machine has no time zone database") from None
+        raise ValueError(f"{name[:60]!r} is no time zone{_like(name, known)}") from None
+    return name
+
+
+def _like(name: str, known: set[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ", as UTC or Europe/Berlin are"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _split(value: str) -> SplitResult:
+    """Return the parts of an http address without login. No message repeats what may hold one."""
+    text = value.strip()
+    if re.search(r"[\s\x00-\x1f\x7f\\]", text):
+        raise ValueError("holds a blank, a backslash or a control character")
+    if "://" not in text:
+        raise ValueError("is no address: it must start with https://")
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+        parts = urlsplit("")
+    if not is_whole:
+        raise ValueError("is no address: its host or port cannot be read")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must start with https://")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password: the key goes into api_key_file")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(
+            "plain http would send the key unencrypted: write https:// (http only to 127.0.0.1 or localhost)"
+        )
+    return parts
+
+
+def _base_url(value: str) -> str:
+    parts = _split(value)
+    if "?" in value or "#" in value:
+        raise ValueError("must not hold a ? or #: give the address of the instance alone")
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = f":{parts.port}" if parts.port not in (None, usual) else ""
+    prefix = re.sub(r"(?:/|^)api$", "", parts.path.rstrip("/")).rstrip("/")
+    return f"{parts.scheme}://{host}{port}{prefix}"
+
+
+def _header_value(secret: SecretStr) -> SecretStr:
+    key = secret.get_secret_value().strip()
+    if not key:
+        raise ValueError("is empty")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise ValueError("holds a blank, a line break or a letter that no key has: was it pasted whole, and alone?")
+    return SecretStr(key)
+
+
+def _secret_url(secret: SecretStr) -> SecretStr:
+    _split(secret.get_secret_value())
+    return SecretStr(secret.get_secret_value().strip())
+
+
+def _not_empty(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("is empty")
+    return SecretStr(secret.get_secret_value().strip())
+
+
+def _pattern(pattern: str, message: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(message)
+        return value
+
+    return check
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+Whole = Annotated[int, BeforeValidator(_not_a_boolean)]
+Count = Annotated[Whole, Field(ge=1)]
+Share = Annotated[float, BeforeValidator(_not_a_boolean), Field(ge=0, le=1, allow_inf_nan=False)]
+Money = Annotated[Decimal, BeforeValidator(_not_a_boolean), Field(ge=0)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
+InstanceName = Annotated[
+    str, AfterValidator(_pattern("[a-z0-9_-]+", "an instance's name may hold letters, digits, _ and - only"))
+]
+WorkspaceName = Annotated[
+    str, AfterValidator(_pattern(r"[a-z0-9_-]+/[1-9]\d*", 'must be written "INSTANCE/WORKSPACE-ID"'))
+]
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Section(BaseModel):
+    """A table of the configuration file: frozen, and without unknown keys."""
+
+    model_config = _STRICT
+
+
+class Workspace(Section):
+    """A workspace whose token stands in the settings instead of the database."""
+
+    api_key: ApiKey
+
+
+class Instance(Section):
+    """One Email Bison host. ``base_url`` has no trailing slash and no ``/api``; ``api_key`` is the super-admin's."""
+
+    base_url: Annotated[str, AfterValidator(_base_url)]
+    api_key: ApiKey | None = None
+    requests_per_minute: Count = 1500
+    concurrency: Annotated[Whole, Field(ge=1, le=64)] = 10
+    stats_timezone: Timezone = "UTC"
+    allow_switch: bool = False
+    workspaces: dict[Annotated[int, Field(ge=1)], Workspace] = {}
+
+
+class Polling(Section):
+    """How long to wait for, how often to try, and what to refuse."""
+
+    deadline: PositiveDuration = timedelta(minutes=15)
+    workspace_deadline_per_1000: PositiveDuration = timedelta(seconds=60)
+    workspace_deadline_min: PositiveDuration = timedelta(seconds=45)
+    connect_timeout: PositiveDuration = timedelta(seconds=5)
+    read_timeout: PositiveDuration = timedelta(seconds=30)
+    retry_attempts: Count = 5
+    max_shrink: Share = 0.2
+    max_shrink_accounts: Annotated[Whole, Field(ge=0)] = 5
+    shrink_confirm_after: Duration = timedelta(minutes=30)
+    failures_before_giving_up: Count = 5
+    lease_ttl: PositiveDuration = timedelta(seconds=60)
+    interval: PositiveDuration = timedelta(minutes=3)
+
+
+class Price(Section):
+    """What an account costs and is meant to send. An absent provider or reseller matches every one."""
+
+    provider: Text | None = None
+    reseller: Text | None = None
+    price: Money | None = None
+    volume_per_account: Money | None = None
+
+
+class Alerts(Section):
+    """Where messages go, and after how many observations."""
+
+    slack_webhook_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = None
+    after: Count = 2
+    close_after: Count = 2
+    reminder: PositiveDuration = timedelta(hours=4)
+    thresholds: dict[str, Any] = {}
+
+
+class Access(Section):
+    """Who may read the dashboards besides their owner: a role, or a list of user ids."""
+
+    readers: Text | list[Text] = []
+
+
+class Webhooks(Section):
+    """Hook secrets by ``INSTANCE/WORKSPACE-ID``, and whether mail bodies are kept."""
+
+    secrets: dict[WorkspaceName, Annotated[SecretStr, AfterValidator(_not_empty)]] = {}
+    store_bodies: bool = False
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Maps keep their order; the first match wins."""
+
+    model_config = SettingsConfigDict(**_STRICT)
+
+    database_url: SecretStr
+    reporting_timezone: Timezone = "UTC"
+    instances: dict[InstanceName, Instance] = {}
+    polling: Polling = Polling()
+    providers: dict[Text, Text] = PROVIDERS
+    resellers: dict[Text, Text] = RESELLERS
+    prices: list[Price] = []
+    schedule: dict[str, PositiveDuration] = {}
+    retention: dict[str, Count] = {}
+    alerts: Alerts = Alerts()
+    access: Access = Access()
+    webhooks: Webhooks = Webhooks()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the merged tree of ``sources`` alone: the library's own sources know no origins."""
+        return (init_settings,)
