@@ -1,0 +1,73 @@
+"""How a sandbox is made and how it behaves: size and seed, moods, and the faults it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from bisonsync.sandbox.faults import Fault
+
+RetryAfter = Literal["seconds", "date", "body", "none"]
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "retry_after": get_args(RetryAfter),
+    "rate_limit_per": ("instance", "token"),
+    "identity_key": ("team", "workspace"),
+}
+
+
+def _no_latency() -> Mapping[int, float]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All that decides what a sandbox holds and how it answers; times in seconds.
+
+    The first block makes the world and takes effect at a reset; the rest are moods that can change at any time.
+    """
+
+    seed: int = 1
+    workspaces: int = 27
+    accounts: int = 4050
+    skew: tuple[float, ...] = (0.395, 0.107)
+    start: datetime = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    super_admin_token: str = "1|super-admin-token-of-the-sandbox"  # noqa: S105 - opens nothing but a sandbox
+    faults: tuple[Fault, ...] = ()
+
+    latency: float = 0.0
+    jitter: float = 0.0
+    workspace_latency: Mapping[int, float] = field(default_factory=_no_latency)
+    rate_limit: int = 0
+    rate_window: float = 60.0
+    rate_limit_per: Literal["instance", "token"] = "instance"
+    retry_after: RetryAfter = "seconds"
+    identity_key: Literal["team", "workspace"] = "team"
+    webhook_secret: bool = False
+    has_cursor: bool = True
+    paginate_workspaces: bool = False
+    see_all_workspaces: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workspaces < 1 or self.accounts < 0:
+            raise ValueError("a sandbox needs at least one workspace and no negative number of accounts")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
+
+
+_MAKING = frozenset({"seed", "workspaces", "accounts", "skew", "start", "super_admin_token", "faults"})
+MOODS = tuple(f.name for f in fields(Config) if f.name not in _MAKING)
+
+
+def with_moods(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return the config with other moods. Raises ValueError for a name that is no mood, or a wrong value."""
+    unknown = sorted(set(changes) - set(MOODS))
+    if unknown:
+        raise ValueError(f"unknown mood {', '.join(unknown)}; there are {', '.join(MOODS)}")
+    changed = dict(changes)
+    if "workspace_latency" in changed:  # JSON has no integer keys
+        changed["workspace_latency"] = {int(key): float(value) for key, value in changed["workspace_latency"].items()}
+    return replace(config, **changed)

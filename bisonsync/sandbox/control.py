@@ -1,0 +1,163 @@
+"""The control endpoint under /_sandbox/: look at the world, change it, make it behave badly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from bisonsync.sandbox.advance import advance, advance_from, change_some
+from bisonsync.sandbox.config import MOODS, with_moods
+from bisonsync.sandbox.faults import fault_from
+from bisonsync.sandbox.http import Answer, Request
+from bisonsync.sandbox.pages import PER_PAGE
+
+if TYPE_CHECKING:
+    from bisonsync.sandbox.app import App
+
+
+def summary(app: App) -> dict[str, Any]:
+    """Tell the state in figures: workspaces, requests, faults, moods, tokens without their secret."""
+    world = app.world
+    accounts = [a for w in world.workspaces.values() for a in w.accounts.values()]
+    return {
+        "seed": world.seed,
+        "now": world.now.isoformat(),
+        "current_workspace_id": world.current_workspace_id,
+        "accounts": len(accounts),
+        "connected": sum(a.is_connected for a in accounts),
+        "workspaces": [
+            {
+                "id": w.id,
+                "name": w.name,
+                "accounts": len(w.accounts),
+                "connected": sum(a.is_connected for a in w.accounts.values()),
+                "pages": max(1, -(-len(w.accounts) // PER_PAGE)),
+                "requests": app.counters.summary_of(w.id),
+            }
+            for w in world.workspaces.values()
+        ],
+        "requests": app.counters.summary(),
+        "faults": [{"id": e.id, "seen": e.seen, "hits": e.hits, **_shown(e.fault)} for e in app.faults.entries],
+        "moods": {name: _plain(getattr(app.config, name)) for name in MOODS},
+        "tokens": [
+            {"id": t.id, "name": t.name, "kind": t.kind, "workspace_id": t.workspace_id, "revoked": t.revoked}
+            for t in world.tokens.values()
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return dict(cast(Mapping[Any, Any], value)) if isinstance(value, Mapping) else value
+
+
+def _shown(fault: Any) -> dict[str, Any]:
+    defaults = type(fault)(kind="status")
+    names = [name for name in fault.__slots__ if name == "kind" or getattr(fault, name) != getattr(defaults, name)]
+    return {name: _plain(getattr(fault, name)) for name in names}
+
+
+def _truth(app: App, values: Mapping[str, Any]) -> Any:
+    return {str(workspace_id): rows for workspace_id, rows in app.world.truth().items()}
+
+
+def _advance(app: App, values: Mapping[str, Any]) -> Any:
+    return advance(app.world, advance_from(values))
+
+
+def _change(app: App, values: Mapping[str, Any]) -> Any:
+    names = {"percent": "percent", "count": "count", "workspace": "workspace_id", "only_updated_at": "only_updated_at"}
+    names["seed"] = "seed_"
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}; a change has {', '.join(names)}")
+    ids = change_some(app.world, **{names[name]: value for name, value in values.items()})
+    return {"changed": len(ids), "ids": ids}
+
+
+def _add_faults(app: App, values: Any) -> Any:
+    given = cast(list[Any], values) if isinstance(values, list) else [values]
+    faults = [fault_from(value) for value in given]
+    return {"ids": [app.faults.add(fault) for fault in faults]}
+
+
+def _clear_faults(app: App, values: Mapping[str, Any]) -> Any:
+    app.faults.clear(values.get("id"))
+    return {"left": len(app.faults.entries)}
+
+
+def _moods(app: App, values: Mapping[str, Any]) -> Any:
+    app.config = with_moods(app.config, values)
+    return {name: _plain(getattr(app.config, name)) for name in MOODS}
+
+
+def _forget(app: App, values: Mapping[str, Any]) -> Any:
+    app.counters.forget()
+    return app.counters.summary()
+
+
+def _reset(app: App, values: Mapping[str, Any]) -> Any:
+    making = {name: values[name] for name in ("seed", "workspaces", "accounts") if name in values}
+    if "skew" in values:
+        making["skew"] = tuple(values["skew"])
+    unknown = sorted(set(values) - {*making, "skew"})
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}; a reset takes seed, workspaces, accounts, skew")
+    app.reset(replace(app.config, **making))
+    return summary(app)
+
+
+def _mint(app: App, values: Mapping[str, Any]) -> Any:
+    token = app.world.mint(int(values["workspace"]), str(values.get("name", "token")))
+    return {"id": token.id, "token": token.plain}
+
+
+def _revoke(app: App, values: Mapping[str, Any]) -> Any:
+    app.world.revoke(int(values["id"]))
+    return {"revoked": values["id"]}
+
+
+def _rename(app: App, values: Mapping[str, Any]) -> Any:
+    app.world.rename(int(values["workspace"]), str(values["name"]))
+    return {"workspace": values["workspace"], "name": values["name"]}
+
+
+def _refuse(app: App, values: Mapping[str, Any]) -> Any:
+    seconds = float(values.get("seconds", 1.0))
+    if app.refuse is None:
+        raise ValueError("nothing is listening")
+    app.refuse(seconds)
+    return {"seconds": seconds}
+
+
+_ACTIONS: Mapping[tuple[str, str], Callable[[App, Any], Any]] = {
+    ("GET", "state"): lambda app, _: summary(app),
+    ("GET", "accounts"): _truth,
+    ("POST", "advance"): _advance,
+    ("POST", "change"): _change,
+    ("POST", "faults"): _add_faults,
+    ("POST", "faults/clear"): _clear_faults,
+    ("POST", "moods"): _moods,
+    ("POST", "counters/forget"): _forget,
+    ("POST", "reset"): _reset,
+    ("POST", "tokens"): _mint,
+    ("POST", "tokens/revoke"): _revoke,
+    ("POST", "rename"): _rename,
+    ("POST", "refuse"): _refuse,
+}
+
+
+def handle(app: App, request: Request) -> Answer:
+    """Answer a control request: 403 from elsewhere, 404 for an unknown one, 422 for values it cannot use."""
+    if not request.is_local:
+        return Answer(403, payload={"message": "The control endpoint answers this machine only."})
+    name = request.path.removeprefix("/_sandbox/").strip("/")
+    action = _ACTIONS.get((request.method, name))
+    if action is None:
+        known = ", ".join(f"{method} {known}" for method, known in _ACTIONS)
+        return Answer(404, payload={"message": f"No such control: {request.method} {name}. There are: {known}."})
+    try:
+        return Answer(payload=action(app, json.loads(request.body or b"{}")))
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+        return Answer(422, payload={"message": f"{type(problem).__name__}: {problem}"})

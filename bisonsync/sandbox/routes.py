@@ -1,0 +1,308 @@
+"""The documented endpoints: who may ask, what is chosen, what is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl, unquote
+
+from bisonsync.sandbox import pages
+from bisonsync.sandbox.config import Config
+from bisonsync.sandbox.http import Answer, Request
+from bisonsync.sandbox.state import Account, Tag, Token, Workspace, World
+
+
+class Refused(Exception):
+    """The request is answered with an error."""
+
+    def __init__(self, status: int, payload: Any) -> None:
+        super().__init__(status)
+        self.answer = Answer(status, payload=payload)
+
+
+def forbidden() -> Refused:
+    return Refused(403, {"message": "This action is unauthorized."})
+
+
+def no_record(kind: str, key: object) -> Refused:
+    data = {"success": False, "message": "Record not found", "record_not_found": {kind: str(key)}}
+    return Refused(404, {"data": data})
+
+
+def invalid(field: str, message: str) -> Refused:
+    return Refused(422, {"message": message, "errors": {field: [message]}})
+
+
+@dataclass(slots=True)
+class Call:
+    """A request whose token is known and whose acting workspace is settled."""
+
+    request: Request
+    url: str
+    world: World
+    config: Config
+    token: Token
+    workspace: Workspace
+    args: tuple[str, ...]
+    query: list[tuple[str, str]]
+    is_plain: bool
+    """Nothing will change the content, so it may come already serialised."""
+
+    def value(self, name: str) -> str | None:
+        """Return the last value of a parameter, as PHP does."""
+        return next((value for key, value in reversed(self.query) if key == name), None)
+
+    def ids(self, name: str) -> set[int]:
+        """Read `name[]=1&name[]=2` or `name[0]=1`; any other spelling is dropped in silence."""
+        pattern = re.compile(re.escape(name) + r"\[\d*\]")
+        return {int(value) for key, value in self.query if pattern.fullmatch(key) and value.isdecimal()}
+
+    def flag(self, name: str) -> bool:
+        return (self.value(name) or "").lower() in ("1", "true", "on", "yes")
+
+    def json(self) -> dict[str, Any]:
+        """Read the body; what is no JSON object counts as empty, as the framework does."""
+        try:
+            body = json.loads(self.request.body or b"{}")
+        except ValueError:
+            return {}
+        return cast(dict[str, Any], body) if isinstance(body, dict) else {}
+
+
+Handler = Callable[[Call], Answer]
+_STATUSES = ("connected", "not_connected", "pending_move", "pending_deletion")
+
+
+def _paginate(call: Call, ids: Sequence[int]) -> pages.Page:
+    if call.config.has_cursor and call.value("pagination_type") == "cursor":
+        return pages.by_cursor(ids, call.value("cursor"), call.url)
+    return pages.by_number(ids, pages.page_number(call.value("page")), call.url)
+
+
+def _page_answer(page: pages.Page, row: Callable[[int], dict[str, Any]]) -> Answer:
+    return Answer(payload={"data": [row(i) for i in page.ids], "links": page.links, "meta": page.meta})
+
+
+def get_user(call: Call) -> Answer:
+    created = "2024-05-06T08:00:00.000000Z"
+    workspace = call.workspace.row(with_secret=call.config.webhook_secret)
+    user = {
+        "id": 1,
+        "name": "Sandbox Operator",
+        "email": "operator@example.com",
+        call.config.identity_key: workspace,
+        "profile_photo_path": None,
+        "profile_photo_url": "https://example.com/avatar.png",
+        "created_at": created,
+        "updated_at": created,
+    }
+    return Answer(payload={"data": user})
+
+
+def _visible(call: Call) -> Mapping[int, Workspace]:
+    if call.token.kind == "super-admin" or call.config.see_all_workspaces:
+        return call.world.workspaces
+    return {call.workspace.id: call.workspace}
+
+
+def _workspace_row(call: Call, workspace: Workspace) -> dict[str, Any]:
+    return workspace.row(with_secret=call.config.webhook_secret)
+
+
+def list_workspaces(call: Call) -> Answer:
+    visible = _visible(call)
+    if not call.config.paginate_workspaces:
+        return Answer(payload={"data": [_workspace_row(call, w) for w in visible.values()]})
+    page = pages.by_number(list(visible), pages.page_number(call.value("page")), call.url)
+    return _page_answer(page, lambda i: _workspace_row(call, visible[i]))
+
+
+def _named_workspace(call: Call, text: object) -> Workspace:
+    workspace = call.world.workspaces.get(int(text)) if str(text).isdecimal() else None  # pyright: ignore[reportArgumentType]
+    if workspace is None:
+        raise no_record("workspace", text)
+    if workspace.id not in _visible(call):
+        raise forbidden()
+    return workspace
+
+
+def get_workspace(call: Call) -> Answer:
+    return Answer(payload={"data": _workspace_row(call, _named_workspace(call, call.args[0]))})
+
+
+def switch_workspace(call: Call) -> Answer:
+    if call.token.kind != "super-admin":
+        raise forbidden()
+    team_id = call.json().get("team_id")
+    if team_id is None:
+        raise invalid("team_id", "The team id field is required.")
+    workspace = _named_workspace(call, team_id)
+    call.world.current_workspace_id = workspace.id
+    return Answer(payload={"data": {"name": workspace.name}})
+
+
+def mint_token(call: Call) -> Answer:
+    if call.token.kind != "super-admin":
+        raise forbidden()
+    workspace = _named_workspace(call, call.args[0])
+    name = call.json().get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise invalid("name", "The name field is required.")
+    token = call.world.mint(workspace.id, name)
+    data = {
+        "id": token.id,
+        "name": token.name,
+        "plain_text_token": token.plain,
+        "token_hash": f"hash-of-token-{token.id}",
+        "abilities": ["*"],
+        "created_at": token.created_at,
+        "updated_at": token.created_at,
+    }
+    return Answer(payload={"data": data})
+
+
+def _choose(call: Call, *, extra: Callable[[Account], bool] | None = None) -> Sequence[int]:
+    """Apply the filters that both lists of mailboxes know; without one the whole list, newest first."""
+    search = (call.value("search") or "").lower()
+    wanted, unwanted, untagged = call.ids("tag_ids"), call.ids("excluded_tag_ids"), call.flag("without_tags")
+    order = call.workspace.order()
+    if not (search or wanted or unwanted or untagged or extra):
+        return order
+
+    def fits(account: Account) -> bool:
+        tags = {tag.id for tag in account.tags}
+        return (
+            (not search or search in account.email or search in account.name.lower())
+            and (not wanted or bool(tags & wanted))
+            and not tags & unwanted
+            and not (untagged and tags)
+            and (extra is None or extra(account))
+        )
+
+    return [i for i in order if fits(call.workspace.accounts[i])]
+
+
+def list_sender_emails(call: Call) -> Answer:
+    status = call.value("status")
+    if status and status not in _STATUSES:
+        raise invalid("status", "The selected status is invalid.")
+
+    def has_status(account: Account) -> bool:
+        return account.status.lower().replace(" ", "_") == status
+
+    page = _paginate(call, _choose(call, extra=has_status if status else None))
+    workspace = call.workspace
+    if not call.is_plain:
+        return _page_answer(page, lambda i: workspace.accounts[i].row())
+    rows = b",".join([workspace.body(i) for i in page.ids])
+    tail = json.dumps({"links": page.links, "meta": page.meta}, separators=(",", ":")).encode()
+    return Answer(body=b'{"data":[' + rows + b"]," + tail[1:])
+
+
+def _named_account(call: Call) -> Account:
+    key = unquote(call.args[0]).lower()
+    accounts = call.workspace.accounts
+    found = accounts.get(int(key)) if key.isdecimal() else next((a for a in accounts.values() if a.email == key), None)
+    if found is None:
+        raise no_record("sender_email", key)
+    return found
+
+
+def get_sender_email(call: Call) -> Answer:
+    return Answer(payload={"data": _named_account(call).row()})
+
+
+def list_tags(call: Call) -> Answer:
+    def row(tag: Tag) -> dict[str, Any]:
+        created = call.workspace.created_at
+        return {**tag._asdict(), "created_at": created, "updated_at": created}
+
+    return Answer(payload={"data": [row(tag) for tag in call.workspace.tags.values()]})
+
+
+def _warmup_row(account: Account, days: int) -> dict[str, Any]:
+    sent = days * (account.id % 30 + 5) if account.warmup_enabled else 0
+    return {
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "domain": account.email.partition("@")[2],
+        "tags": [tag._asdict() for tag in account.tags],
+        "warmup_emails_sent": sent,
+        "warmup_replies_received": sent * 3 // 10,
+        "warmup_emails_saved_from_spam": sent // 12,
+        "warmup_score": round(100 - account.id % 37 * 0.5, 1) if account.warmup_enabled else 0,
+        "warmup_bounces_received_count": account.id % 3,
+        "warmup_bounces_caused_count": 0,
+        "warmup_disabled_for_bouncing_count": 0,
+    }
+
+
+def _days(call: Call) -> int:
+    """Count the days from start_date to end_date; absent they are the last ten days."""
+    found: dict[str, date] = {}
+    for name in ("start_date", "end_date"):
+        try:
+            found[name] = date.fromisoformat(call.value(name) or "")
+        except ValueError:
+            if call.value(name):
+                raise invalid(name, f"The {name.replace('_', ' ')} is not a valid date.") from None
+    today = call.world.now.date()
+    return max(0, (found.get("end_date", today) - found.get("start_date", today)).days) + 1 if found else 11
+
+
+def list_warmup(call: Call) -> Answer:
+    status, days = call.value("warmup_status"), _days(call)
+
+    def has_status(account: Account) -> bool:
+        return account.warmup_enabled == (status == "enabled")
+
+    page = _paginate(call, _choose(call, extra=has_status if status else None))
+    return _page_answer(page, lambda i: _warmup_row(call.workspace.accounts[i], days))
+
+
+class Route(NamedTuple):
+    """One path with its methods; in `template` the parts that vary are in braces."""
+
+    template: str
+    handlers: Mapping[str, Handler]
+
+
+_EXACT = {
+    route.template: route
+    for route in (
+        Route("/api/users", {"GET": get_user}),
+        Route("/api/workspaces", {"GET": list_workspaces}),
+        Route("/api/workspaces/v1.1", {"GET": list_workspaces}),
+        Route("/api/workspaces/switch-workspace", {"POST": switch_workspace}),
+        Route("/api/workspaces/v1.1/switch-workspace", {"POST": switch_workspace}),
+        Route("/api/sender-emails", {"GET": list_sender_emails}),
+        Route("/api/tags", {"GET": list_tags}),
+        Route("/api/warmup/sender-emails", {"GET": list_warmup}),
+    )
+}
+_VARYING = [
+    (re.compile(re.sub(r"\{\w+\}", "([^/]+)", route.template)), route)
+    for route in (
+        Route("/api/sender-emails/{sender_email_id}", {"GET": get_sender_email}),
+        Route("/api/workspaces/v1.1/{team_id}", {"GET": get_workspace}),
+        Route("/api/workspaces/{team_id}", {"GET": get_workspace}),
+        Route("/api/workspaces/v1.1/{team_id}/api-tokens", {"POST": mint_token}),
+    )
+]
+
+
+def find_route(path: str) -> tuple[Route, tuple[str, ...]] | None:
+    """Find the route of a path, with the values of its varying parts."""
+    route = _EXACT.get(path)
+    if route is not None:
+        return route, ()
+    return next(((route, m.groups()) for pattern, route in _VARYING if (m := pattern.fullmatch(path))), None)
+
+
+def parse_query(query: str) -> list[tuple[str, str]]:
+    return parse_qsl(query, keep_blank_values=True) if query else []

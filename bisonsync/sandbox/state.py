@@ -1,0 +1,284 @@
+"""What the sandbox holds: workspaces, their mailboxes and tags, and the tokens that open them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+COUNTERS = (
+    "emails_sent_count",
+    "total_replied_count",
+    "total_opened_count",
+    "unsubscribed_count",
+    "bounced_count",
+    "unique_replied_count",
+    "unique_opened_count",
+    "total_leads_contacted_count",
+    "interested_leads_count",
+)
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def rng(*parts: object) -> random.Random:
+    """Make the generator of one stream of choices: the same parts give the same choices everywhere."""
+    return random.Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose, nothing secret depends on it
+
+
+def stamp(moment: datetime) -> str:
+    """Write a moment the way the API does: UTC, six decimals, Z."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Tag(NamedTuple):
+    """A label of one workspace; the same name has another id in each workspace."""
+
+    id: int
+    name: str
+    default: bool
+
+
+class Account(NamedTuple):
+    """One mailbox with the fields of the API's row, in the API's order. Change it by `World.change`."""
+
+    id: int
+    name: str
+    email: str
+    email_signature: str | None
+    imap_server: str | None
+    imap_port: int | None
+    smtp_server: str | None
+    smtp_port: int | None
+    daily_limit: int
+    type: str
+    status: str
+    warmup_enabled: bool
+    emails_sent_count: int
+    total_replied_count: int
+    total_opened_count: int
+    unsubscribed_count: int
+    bounced_count: int
+    unique_replied_count: int
+    unique_opened_count: int
+    total_leads_contacted_count: int
+    interested_leads_count: int
+    created_at: str
+    updated_at: str
+    tags: tuple[Tag, ...]
+
+    @property
+    def is_connected(self) -> bool:
+        return self.status.lower() == "connected"
+
+    def row(self) -> dict[str, Any]:
+        """Build the row that the API serves."""
+        row = self._asdict()
+        row["tags"] = [tag._asdict() for tag in self.tags]
+        return row
+
+
+@dataclass(slots=True)
+class Workspace:
+    """A client's workspace; `made` counts every mailbox it ever had, so that addresses never repeat."""
+
+    id: int
+    name: str
+    slug: str
+    created_at: str
+    updated_at: str
+    main: bool = False
+    made: int = 0
+    accounts: dict[int, Account] = field(default_factory=dict[int, Account])
+    tags: dict[int, Tag] = field(default_factory=dict[int, Tag])
+    _order: list[int] | None = None
+    _bodies: dict[int, bytes] = field(default_factory=dict[int, bytes])
+
+    def put(self, account: Account) -> None:
+        """Add the account, or replace the one with its id."""
+        if account.id not in self.accounts:
+            self._order = None
+        self.accounts[account.id] = account
+        self._bodies.pop(account.id, None)
+
+    def pop(self, account_id: int) -> Account:
+        self._order = None
+        self._bodies.pop(account_id, None)
+        return self.accounts.pop(account_id)
+
+    def order(self) -> list[int]:
+        """List the ids as the API orders them, newest first. The list is shared: do not change it."""
+        if self._order is None:
+            self._order = sorted(self.accounts, reverse=True)
+        return self._order
+
+    def body(self, account_id: int) -> bytes:
+        """Serialise one row, once until it changes."""
+        body = self._bodies.get(account_id)
+        if body is None:
+            body = self._bodies[account_id] = _encode(self.accounts[account_id].row()).encode()
+        return body
+
+    def tag_named(self, name: str) -> Tag | None:
+        return next((tag for tag in self.tags.values() if tag.name == name), None)
+
+    @property
+    def webhooks_secret_key(self) -> str:
+        return hashlib.sha256(f"webhooks {self.id} {self.slug}".encode()).hexdigest()[:40]
+
+    def row(self, *, with_secret: bool = False) -> dict[str, Any]:
+        """Build the workspace object ("team" in paths and bodies)."""
+        row: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "personal_team": False,
+            "main": self.main,
+            "parent_id": None if self.main else 1,
+            "total_monthly_email_verification_credits": 0,
+            "remaining_monthly_email_verification_credits": 0,
+            "remaining_email_verification_credits": 0,
+            "total_email_verification_credits": 0,
+            "sender_email_limit": 100000,
+            "warmup_limit": 100000,
+            "warmup_filter_phrase": None,
+            "sender_email_limit_disabled": False,
+            "has_access_to_warmup": True,
+            "has_access_to_healthcheck": False,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+        }
+        if with_secret:
+            row["webhooks_secret_key"] = self.webhooks_secret_key
+        return row
+
+
+@dataclass(slots=True)
+class Token:
+    """A bearer token. A super-admin token has no workspace: it acts where its user is at that moment."""
+
+    id: int
+    plain: str
+    name: str
+    kind: Literal["super-admin", "api-user"]
+    workspace_id: int | None
+    created_at: str
+    revoked: bool = False
+
+
+class World:
+    """All state of one sandbox. Not locked: whoever shares it between threads holds the lock."""
+
+    def __init__(self, *, seed: int, now: datetime) -> None:
+        self.seed = seed
+        self.now = now
+        self.steps = 0
+        self.next_account_id = 1001
+        self.next_tag_id = 501
+        self.workspaces: dict[int, Workspace] = {}
+        self.tokens: dict[str, Token] = {}
+        self.current_workspace_id = 1
+
+    def rng(self, *parts: object) -> random.Random:
+        """Make the generator for one purpose of this world."""
+        return rng(self.seed, *parts)
+
+    def pass_time(self, minutes: float) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    def new_account_id(self) -> int:
+        self.next_account_id += 1
+        return self.next_account_id - 1
+
+    def add_tag(self, workspace: Workspace, name: str, *, default: bool = False) -> Tag:
+        """Return the workspace's tag of that name, made if it is missing."""
+        tag = workspace.tag_named(name)
+        if tag is None:
+            tag = Tag(self.next_tag_id, name, default)
+            self.next_tag_id += 1
+            workspace.tags[tag.id] = tag
+        return tag
+
+    def find(self, account_id: int) -> Workspace | None:
+        """Find the first workspace that holds the account."""
+        return next((w for w in self.workspaces.values() if account_id in w.accounts), None)
+
+    def home(self, account_id: int) -> Workspace:
+        """Return the workspace that holds the account. Raises KeyError."""
+        workspace = self.find(account_id)
+        if workspace is None:
+            raise KeyError(account_id)
+        return workspace
+
+    def change(self, account_id: int, *, workspace_id: int | None = None, **fields: Any) -> Account:
+        """Give an account new field values; `updated_at` follows the clock unless it is given."""
+        workspace = self.home(account_id) if workspace_id is None else self.workspaces[workspace_id]
+        fields.setdefault("updated_at", stamp(self.now))
+        account = workspace.accounts[account_id]._replace(**fields)
+        workspace.put(account)
+        return account
+
+    def remove(self, account_id: int) -> Account:
+        """Take an account out of its workspace; its id is never given again."""
+        return self.home(account_id).pop(account_id)
+
+    def copy_to(self, account_id: int, workspace_id: int, *, new_id: bool = True) -> Account:
+        """Let the same mailbox appear in a second workspace, with that workspace's tags."""
+        account = self.home(account_id).accounts[account_id]
+        target = self.workspaces[workspace_id]
+        tags = tuple(self.add_tag(target, tag.name, default=tag.default) for tag in account.tags)
+        copy = account._replace(id=self.new_account_id() if new_id else account.id, tags=tags)
+        target.put(copy._replace(updated_at=stamp(self.now)))
+        return target.accounts[copy.id]
+
+    def move(self, account_id: int, workspace_id: int) -> Account:
+        """Move an account to another workspace: its id and counters stay, its tags are that workspace's."""
+        source = self.home(account_id)
+        moved = self.copy_to(account_id, workspace_id, new_id=False)
+        source.pop(account_id)
+        return moved
+
+    def retag(self, account_id: int, names: Iterable[str]) -> Account:
+        """Give an account exactly the tags of these names."""
+        workspace = self.home(account_id)
+        return self.change(account_id, tags=tuple(self.add_tag(workspace, name) for name in names))
+
+    def rename(self, workspace_id: int, name: str) -> None:
+        workspace = self.workspaces[workspace_id]
+        workspace.name = name
+        workspace.updated_at = stamp(self.now)
+
+    def mint(self, workspace_id: int, name: str = "token") -> Token:
+        """Make an api-user token of one workspace."""
+        if workspace_id not in self.workspaces:
+            raise KeyError(workspace_id)
+        token_id = len(self.tokens) + 1
+        letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+        plain = f"{token_id}|{''.join(self.rng('token', token_id).choices(letters, k=48))}"
+        token = Token(token_id, plain, name, "api-user", workspace_id, stamp(self.now))
+        self.tokens[plain] = token
+        return token
+
+    def add_super_admin(self, plain: str) -> Token:
+        """Register a super-admin token; all of them belong to one user and share its current workspace."""
+        token = Token(len(self.tokens) + 1, plain, "super-admin", "super-admin", None, stamp(self.now))
+        self.tokens[plain] = token
+        return token
+
+    def revoke(self, token_id: int) -> None:
+        """Let a token expire: from now on it gets 401."""
+        for token in self.tokens.values():
+            if token.id == token_id:
+                token.revoked = True
+
+    def acting_workspace(self, token: Token) -> Workspace | None:
+        """Tell in which workspace the token acts at this moment."""
+        workspace_id = self.current_workspace_id if token.workspace_id is None else token.workspace_id
+        return self.workspaces.get(workspace_id)
+
+    def truth(self) -> Mapping[int, list[dict[str, Any]]]:
+        """Return every account's row per workspace, newest first: what a flawless walk would read."""
+        return {w.id: [w.accounts[i].row() for i in w.order()] for w in self.workspaces.values()}
