@@ -1,0 +1,478 @@
+"""Mirrors every sender email of every chosen workspace into sender_emails_cache."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bisonsync.api.client import InstanceClient, ServiceMeter
+from bisonsync.api.lanes import Lanes
+from bisonsync.api.lists import InvalidRow, ListRead, ListReader
+from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseLost, Stopped
+from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
+from bisonsync.run import PARTIAL_EXIT, Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.store import accounts, leases
+from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
+from bisonsync.store.leases import Lease
+from bisonsync.store.registry import WorkspaceRow
+
+PATH = "/api/sender-emails"
+SWITCH_JOB = "switch-workspace"
+
+# More workspaces than lanes are open at a time, so that lanes do not idle while one waits for its first or last page.
+SPARE_WORKSPACES = 2
+SWITCH_LOOKS = 5
+
+# Known and of no use to a mirror; updated_at moves with any activity and is no change.
+_DROPPED = frozenset({"updated_at", "email_signature", "imap_port", "smtp_port"})
+_COUNTERS = (
+    "emails_sent_count",
+    "total_replied_count",
+    "unique_replied_count",
+    "total_opened_count",
+    "unique_opened_count",
+    "bounced_count",
+    "unsubscribed_count",
+    "interested_leads_count",
+    "total_leads_contacted_count",
+)
+_IDENTIFIER: TypeAdapter[int] = TypeAdapter(Identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say of this job."""
+
+    guard: ShrinkGuard
+    rules: Mapping[str, Any]
+    workspace_deadline_min_seconds: float
+    workspace_deadline_per_1000_seconds: float
+    interval_seconds: int
+    lease_ttl_seconds: float
+
+
+@dataclass
+class _Tally:
+    """Counts rows as pages arrive, for the progress bar."""
+
+    expected: int = 0
+    read: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def run(run: Run, policy: Policy) -> Result:
+    """Read every page of each workspace, prove the list complete, merge it in one transaction of its own.
+
+    A workspace that fails leaves its old rows as they are and the others go on. Nothing is raised for what one
+    workspace did; the causes are in the result.
+    """
+    tally = _Tally()
+    outcomes: dict[tuple[str, int], WorkspaceOutcome] = {}
+    threads: list[threading.Thread] = []
+    lanes: list[Lanes] = []
+    for row in run.workspaces:
+        if row.bison_instance not in run.clients:
+            outcomes[row.key] = _unreachable(row, run.access[row.key].error)
+    for instance, client in run.clients.items():
+        mine = [row for row in run.workspaces if row.bison_instance == instance]
+        # The largest first, so that no long list begins when all others are done.
+        mine.sort(key=lambda row: -row.total)
+        lane = Lanes(run.concurrency[instance], name=f"api-{instance}")
+        lanes.append(lane)
+        poll = _InstancePoll(run, policy, client, lane, tally, outcomes)
+        threads += poll.start(mine)
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+                run.progress("sender emails", tally.read, tally.expected)
+                run.clock.check()
+    except Stopped as stop:
+        for lane in lanes:
+            lane.close(timeout_seconds=0)
+        # A merge under way may end; a read may not.
+        for thread in threads:
+            thread.join(3.0)
+        return _result(run, outcomes, (Problem.of(stop),))
+    for lane in lanes:
+        lane.close()
+    return _result(run, outcomes, ())
+
+
+def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
+    """A row of the API as the mirror wants it: its id and a JSON object of its fields."""
+    try:
+        row = SenderEmail.model_validate(raw)
+    except ValidationError as error:
+        return _invalid(raw, error)
+    extra = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
+    mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
+    tags = [
+        {key: value for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default)) if value is not None}
+        for tag in sorted(row.tags or [], key=lambda tag: (tag.id or 0, tag.name))
+    ]
+    fields: dict[str, Any] = {
+        "id": row.id,
+        "email": row.email,
+        "name": row.name,
+        "domain": row.email.rpartition("@")[2],
+        "mail_host": mail_host.lower(),
+        "status": row.status,
+        "daily_limit": row.daily_limit,
+        "warmup_enabled": row.warmup_enabled,
+        "type": row.type,
+        "tags": tags,
+        "extra": clean_value(extra),
+        "created_at": row.created_at.isoformat() if row.created_at else None,
+    }
+    for name in _COUNTERS:
+        fields[name] = getattr(row, name)
+    return row.id, json.dumps(fields, allow_nan=False)
+
+
+def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
+    first = error.errors(include_input=False, include_url=False)
+    try:
+        record_id = _IDENTIFIER.validate_python(raw.get("id")) if isinstance(raw, dict) else None
+    except ValidationError:
+        record_id = None
+    return InvalidRow(
+        record_id=record_id,
+        field=".".join(str(part) for part in first[0]["loc"]),
+        error_type=str(first[0]["type"]),
+        message="; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in first[:3]),
+        row=clean_value({key: value for key, value in raw.items() if key != "email_signature"})
+        if isinstance(raw, dict)
+        else clean_value(raw),
+    )
+
+
+class _InstancePoll:
+    """Polls the workspaces of one instance, several side by side."""
+
+    def __init__(
+        self,
+        run: Run,
+        policy: Policy,
+        client: InstanceClient,
+        lanes: Lanes,
+        tally: _Tally,
+        outcomes: dict[tuple[str, int], WorkspaceOutcome],
+    ) -> None:
+        self._run = run
+        self._policy = policy
+        self._client = client
+        self._lanes = lanes
+        self._tally = tally
+        self._outcomes = outcomes
+
+    def start(self, rows: list[WorkspaceRow]) -> list[threading.Thread]:
+        """Start the threads that work through ``rows``: one for those read by switching, some for the others."""
+        by_switch = [row for row in rows if self._access(row).by_switch]
+        own_token = deque(row for row in rows if not self._access(row).by_switch)
+        self._tally.expected += sum(row.total for row in rows)
+        name = f"poll-{self._client.instance}"
+        width = min(len(own_token), self._run.concurrency[self._client.instance] + SPARE_WORKSPACES)
+        threads = [
+            threading.Thread(target=self._work_through, args=(own_token,), name=f"{name}-{n}", daemon=True)
+            for n in range(width)
+        ]
+        if by_switch:
+            threads.append(
+                threading.Thread(target=self._work_by_switch, args=(by_switch,), name=f"{name}-switch", daemon=True)
+            )
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _access(self, row: WorkspaceRow) -> WorkspaceAccess:
+        return self._run.access[row.key]
+
+    def _work_through(self, rows: deque[WorkspaceRow]) -> None:
+        while rows:
+            try:
+                row = rows.popleft()
+            except IndexError:
+                return
+            self._outcomes[row.key] = self._poll(row, None)
+
+    def _work_by_switch(self, rows: list[WorkspaceRow]) -> None:
+        """One workspace at a time under a lease that all hosts share: a switch moves every run that uses the key."""
+        lease: Lease | None = None
+        if not self._run.dry_run:
+            key = (self._client.instance, 0)
+            lease = next(
+                iter(
+                    self._run.control.run(
+                        lambda conn: leases.take(
+                            conn,
+                            SWITCH_JOB,
+                            [key],
+                            run_id=self._run.run_id,
+                            ttl_seconds=self._policy.lease_ttl_seconds,
+                        )
+                    )
+                ),
+                None,
+            )
+            if lease is None:
+                busy = GuardRefused(
+                    f"instance {key[0]}: another run is switching its super-admin key between workspaces",
+                    hint="give each workspace a token of its own: 'bisonsync workspaces mint-tokens'",
+                )
+                for row in rows:
+                    self._outcomes[row.key] = self._failed(row, busy)
+                return
+        for row in rows:
+            self._outcomes[row.key] = self._poll(row, lease)
+
+    def _poll(self, row: WorkspaceRow, switch_lease: Lease | None) -> WorkspaceOutcome:
+        """Read and merge one workspace; whatever happens becomes its outcome."""
+        try:
+            self._run.clock.check()
+            return self._read_and_merge(row, switch_lease)
+        except BisonsyncError as error:
+            return self._failed(row, error)
+        except CancelledError:
+            # Only a stop closes the lanes while a workspace waits for them.
+            return self._make(row, "skipped", {}, ())
+        except Exception as error:  # noqa: BLE001  # one workspace's surprise must not stop the others
+            import traceback
+
+            bug = BisonsyncError(f"{type(error).__name__}: {error}", hint="this is a bug; the traceback is above")
+            traceback.print_exc()
+            return self._failed(row, bug)
+        finally:
+            self._lanes.drop(row.key)
+
+    def _read_and_merge(self, row: WorkspaceRow, switch_lease: Lease | None) -> WorkspaceOutcome:
+        access = self._access(row)
+        if access.error is not None or access.token is None:
+            raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
+        read_started_at = self._run.control.run(accounts.start_read)
+        meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
+        if access.by_switch:
+            self._switch_into(row, access)
+        read = self._read(row, access, meter)
+        fresh = Fresh(
+            bison_instance=row.bison_instance,
+            bison_workspace_id=row.bison_workspace_id,
+            workspace_name=row.workspace_name,
+            rows=read.rows,
+            seen_ids=frozenset(read.ids),
+            faults=tuple(_fault(invalid) for invalid in read.invalid),
+            read_started_at=read_started_at,
+            total=read.total,
+            incomplete_reason=read.reason,
+        )
+        merged = self._merge(row, fresh, switch_lease)
+        return self._outcome(row, fresh, merged)
+
+    def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter) -> ListRead:
+        """The list, with the token's workspace asked for beside its first page and after its last."""
+        assert access.token is not None  # checked by the caller
+        token, who = access.token, access.who
+
+        def acting() -> Workspace:
+            return self._client.get_acting_workspace(token, who=who, meter=meter)
+
+        def on_total(total: int) -> None:
+            wanted = total / 1000 * self._policy.workspace_deadline_per_1000_seconds
+            meter.limit_seconds = max(meter.limit_seconds, wanted)
+            with self._tally.lock:
+                self._tally.expected += total - row.total
+
+        def on_page(rows: int) -> None:
+            with self._tally.lock:
+                self._tally.read += rows
+
+        reader = ListReader(
+            self._client,
+            self._lanes,
+            owner=row.key,
+            path=PATH,
+            token=token,
+            who=who,
+            read_row=read_sender_email,
+            meter=meter,
+            on_total=on_total,
+            on_page=on_page,
+            beside_last_look=acting,
+        )
+        before = self._lanes.submit(row.key, acting)
+        first = None if access.by_switch else reader.submit_page(1)
+        self._require_identity(row, who, before.result())
+        read = reader.read(first)
+        after = reader.last_beside or self._lanes.submit(row.key, acting)
+        self._require_identity(row, who, after.result())
+        return read
+
+    def _require_identity(self, row: WorkspaceRow, who: str, acting: Workspace) -> None:
+        if acting.id != row.bison_workspace_id:
+            raise GuardRefused(
+                f"{who} acts in workspace {acting.id} ({acting.name}), not in {row.bison_workspace_id}"
+                f" ({row.workspace_name}): nothing was written",
+                hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
+            )
+
+    def _switch_into(self, row: WorkspaceRow, access: WorkspaceAccess) -> None:
+        """Switch, and look until the switch shows: how soon it does is not documented."""
+        assert access.token is not None  # checked by the caller
+        self._client.switch_workspace(access.token, row.bison_workspace_id, who=access.who)
+        for _ in range(SWITCH_LOOKS):
+            if self._client.get_acting_workspace(access.token, who=access.who).id == row.bison_workspace_id:
+                return
+            self._run.clock.sleep(1.0)
+
+    def _merge(self, row: WorkspaceRow, fresh: Fresh, switch_lease: Lease | None) -> Merged:
+        if self._run.dry_run:
+            return self._run.db.run(
+                lambda conn: accounts.plan(conn, fresh, guard=self._policy.guard, rules=self._policy.rules)
+            )
+        lease = self._run.leases[row.key]
+
+        def work(conn: Any) -> Merged:
+            if switch_lease is not None:
+                leases.fence(conn, switch_lease)
+            return accounts.merge(
+                conn,
+                lease,
+                fresh,
+                guard=self._policy.guard,
+                rules=self._policy.rules,
+                counts={"accounts_read": len(fresh.seen_ids)},
+                interval_seconds=self._policy.interval_seconds,
+            )
+
+        return self._run.db.run(work)
+
+    def _outcome(self, row: WorkspaceRow, fresh: Fresh, merged: Merged) -> WorkspaceOutcome:
+        name = label(row.key)
+        problems: list[Problem] = []
+        if merged.verdict == "incomplete":
+            problems.append(
+                Problem("incomplete", f"{name}: {merged.reason}", "nothing was removed; the next run reads it again", name)
+            )
+        if merged.verdict == "guarded":
+            problems.append(
+                Problem(
+                    "shrink",
+                    f"{name}: {merged.reason}",
+                    f"look at the host; if it is right: bisonsync poll-accounts -w {row.bison_workspace_id} --allow-shrink",
+                    name,
+                    GuardRefused.exit_code,
+                )
+            )
+        if merged.changes.invalid:
+            fault = (*fresh.faults, *merged.store_faults)[0]
+            problems.append(
+                Problem(
+                    "validation",
+                    f"{name}: {merged.changes.invalid} accounts could not be taken over, the first: id {fault.record_id}, "
+                    f"{fault.field or 'row'}: {fault.message}",
+                    "their stored rows stay as they were; see table data_validation_errors",
+                    name,
+                )
+            )
+        counts = {"accounts_read": len(fresh.seen_ids), **asdict(merged.changes)}
+        return self._make(row, merged.verdict, counts, tuple(problems), committed=not self._run.dry_run)
+
+    def _failed(self, row: WorkspaceRow, error: BisonsyncError) -> WorkspaceOutcome:
+        name = label(row.key)
+        verdict: WorkspaceVerdict = "guarded" if error.exit_code == GuardRefused.exit_code else "failed"
+        if isinstance(error, Stopped):
+            # The run says it once for all.
+            return self._make(row, "skipped", {}, ())
+        problem = replace(Problem.of(error, name), message=error.message)
+        lease = self._run.leases.get(row.key)
+        if lease is not None and not isinstance(error, LeaseLost):
+            self._note_failure(row, lease, verdict, problem)
+        return self._make(row, verdict, {}, (problem,))
+
+    def _note_failure(self, row: WorkspaceRow, lease: Lease, verdict: str, problem: Problem) -> None:
+        try:
+            self._run.db.run(
+                lambda conn: accounts.record_failure(
+                    conn,
+                    lease,
+                    workspace_name=row.workspace_name,
+                    verdict=verdict,
+                    error={"kind": problem.kind, "message": problem.message},
+                    counts={},
+                    interval_seconds=self._policy.interval_seconds,
+                )
+            )
+        except BisonsyncError:
+            # The failure itself is reported by the run; its note in the state table is only a copy.
+            return
+
+    def _make(
+        self,
+        row: WorkspaceRow,
+        verdict: WorkspaceVerdict,
+        counts: Mapping[str, int],
+        problems: tuple[Problem, ...],
+        *,
+        committed: bool = False,
+    ) -> WorkspaceOutcome:
+        return WorkspaceOutcome(
+            row.bison_instance,
+            row.bison_workspace_id,
+            row.workspace_name,
+            verdict,
+            {"accounts_read": 0, **asdict(Changes()), **counts},
+            problems,
+            committed,
+        )
+
+
+def _unreachable(row: WorkspaceRow, error: BisonsyncError | None) -> WorkspaceOutcome:
+    """The outcome of a workspace whose instance is not in the settings."""
+    error = error or ConfigError(f"instance {row.bison_instance} is not in the settings")
+    problem = Problem.of(error, label(row.key))
+    counts = {"accounts_read": 0, **asdict(Changes())}
+    return WorkspaceOutcome(*row.key, row.workspace_name, "failed", counts, (problem,))
+
+
+def _fault(invalid: InvalidRow) -> Fault:
+    record_id = None if invalid.record_id is None else str(invalid.record_id)
+    return Fault(record_id, invalid.field, invalid.error_type, invalid.message, invalid.row)
+
+
+def _result(
+    run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]
+) -> Result:
+    ordered = tuple(
+        outcomes.get(row.key)
+        or WorkspaceOutcome(row.bison_instance, row.bison_workspace_id, row.workspace_name, "skipped")
+        for row in run.workspaces
+    )
+    stats = [stat for client in run.clients.values() for stat in client.stats.values()]
+
+    def of(verdict: str) -> int:
+        return sum(outcome.verdict == verdict for outcome in ordered)
+
+    def total(name: str) -> int:
+        return sum(outcome.counts.get(name, 0) for outcome in ordered)
+
+    counts = {
+        "workspaces_total": len(ordered),
+        "workspaces_ok": of("complete"),
+        "workspaces_failed": of("failed") + of("guarded"),
+        "workspaces_incomplete": of("incomplete"),
+        **{
+            name: total(name)
+            for name in ("accounts_read", "inserted", "updated", "unchanged", "removed", "restored", "invalid")
+        },
+        "requests": sum(stat.requests for stat in stats),
+        "retries": sum(stat.retries for stat in stats),
+        "rate_limited": sum(stat.rate_limited for stat in stats),
+    }
+    return Result(counts=counts, workspaces=ordered, problems=problems)

@@ -1,0 +1,162 @@
+"""What a job is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from bisonsync.errors import BisonsyncError, Stopped
+
+if TYPE_CHECKING:
+    from bisonsync.api.client import InstanceClient
+    from bisonsync.clock import Clock
+    from bisonsync.store.db import Database
+    from bisonsync.store.leases import Lease
+    from bisonsync.store.registry import WorkspaceRow
+
+WorkspaceVerdict = Literal["complete", "incomplete", "guarded", "failed", "skipped"]
+WorkspaceKey = tuple[str, int]
+
+PARTIAL_EXIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One cause of an exit code other than 0, as shown and stored. ``workspace`` is ``instance/id``."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    workspace: str | None = None
+    exit_code: int = PARTIAL_EXIT
+
+    @classmethod
+    def of(cls, error: BisonsyncError, workspace: str | None = None) -> Problem:
+        """The problem that an error is."""
+        code = 128 + error.signal_number if isinstance(error, Stopped) else error.exit_code
+        return cls(error.kind, error.message, error.hint, workspace, code)
+
+    def as_json(self) -> dict[str, Any]:
+        """Its form in ``--json`` and in the ledger."""
+        return {"kind": self.kind, "workspace": self.workspace, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceOutcome:
+    """What became of one workspace in a run."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    name: str
+    verdict: WorkspaceVerdict
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    problems: tuple[Problem, ...] = ()
+    committed: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Its form in ``--json``."""
+        return {
+            "instance": self.bison_instance,
+            "id": self.bison_workspace_id,
+            "name": self.name,
+            "verdict": self.verdict,
+            "counts": dict(self.counts),
+            "error": self.problems[0].message if self.problems else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a job did. ``problems`` are those of no single workspace; ``details`` is shown by its own command alone."""
+
+    counts: Mapping[str, int]
+    workspaces: tuple[WorkspaceOutcome, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    committed: bool = False
+    summary: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def all_problems(self) -> tuple[Problem, ...]:
+        """Every cause, those of the run first."""
+        return (*self.problems, *(problem for outcome in self.workspaces for problem in outcome.problems))
+
+    @property
+    def exit_code(self) -> int:
+        """Stopped before guarded before deadline before partial; else the first of 4, 5, 6; else 0."""
+        return exit_code(
+            [problem.exit_code for problem in self.all_problems],
+            committed=self.committed or any(outcome.committed for outcome in self.workspaces),
+        )
+
+
+def exit_code(codes: list[int], *, committed: bool) -> int:
+    """The exit code of a run with these causes, in the order in which they came."""
+    for first in (130, 143, 1, 8, 7):
+        if first in codes:
+            return first
+    if not codes:
+        return 0
+    if committed or PARTIAL_EXIT in codes:
+        return PARTIAL_EXIT
+    return codes[0]
+
+
+VERDICTS = {
+    0: "success",
+    1: "failed",
+    3: "partial",
+    4: "failed",
+    5: "failed",
+    6: "failed",
+    7: "partial",
+    8: "guarded",
+    9: "differences",
+    75: "skipped",
+    130: "stopped",
+    143: "stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceAccess:
+    """How a workspace is read: with a token of its own, or by switching a super-admin key into it.
+
+    ``token`` is None when there is neither; ``error`` then says what to do.
+    """
+
+    token: str | None = field(repr=False)
+    who: str
+    by_switch: bool = False
+    error: BisonsyncError | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a job over workspaces whose leases it holds (none in a dry run).
+
+    ``deadline`` is a monotonic instant. ``settings`` are the checked settings, typed by the part the job needs.
+    """
+
+    job: str
+    run_id: UUID
+    started_at: datetime
+    clock: Clock
+    deadline: float
+    db: Database
+    control: Database
+    workspaces: tuple[WorkspaceRow, ...]
+    leases: Mapping[WorkspaceKey, Lease]
+    clients: Mapping[str, InstanceClient]
+    concurrency: Mapping[str, int]
+    access: Mapping[WorkspaceKey, WorkspaceAccess]
+    dry_run: bool
+    progress: Callable[[str, int, int], None]
+
+
+def label(key: WorkspaceKey) -> str:
+    """A workspace as shown in messages: ``instance/id``."""
+    return f"{key[0]}/{key[1]}"

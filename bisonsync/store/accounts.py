@@ -1,0 +1,337 @@
+"""Merges a fresh read of one workspace's sender emails into the mirror, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import class_row, scalar_row
+
+from bisonsync.queries import load_queries
+from bisonsync.store import leases
+from bisonsync.store.db import Connection, is_row_fault
+from bisonsync.store.leases import Lease
+
+_Q = load_queries("accounts")
+
+RESOURCE = "accounts"
+TABLE = "sender_emails_cache"
+
+MergeVerdict = Literal["complete", "incomplete", "guarded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A row that could not be read or stored, as kept in quarantine. ``row`` is free of secrets."""
+
+    record_id: str | None
+    field: str
+    error_type: str
+    message: str
+    row: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkGuard:
+    """When the removal of accounts that a complete read did not show is held back."""
+
+    max_shrink: float
+    max_shrink_accounts: int
+    confirm_after_seconds: float
+    allow: bool
+    no_delete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a read of one workspace brought. ``rows`` maps account id to its fields as a JSON object."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    workspace_name: str
+    rows: Mapping[int, str]
+    seen_ids: frozenset[int]
+    faults: tuple[Fault, ...]
+    read_started_at: datetime
+    total: int | None
+    incomplete_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a merge did, or would do."""
+
+    inserted: int = 0
+    updated: int = 0
+    restored: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    invalid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The outcome of a merge. ``reason`` says why it is not complete."""
+
+    verdict: MergeVerdict
+    changes: Changes
+    reason: str = ""
+    store_faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    live: int
+    missing: int
+    decision: str
+    remove_ids: list[int]
+    pending_ids: list[int] | None
+    pending_since: datetime | None
+
+
+@dataclass
+class _Upserted:
+    inserted: int = 0
+    updated: int = 0
+    restored: int = 0
+    unchanged: int = 0
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+
+def start_read(conn: Connection) -> datetime:
+    """The database's time now: what events changed after it is newer than the read that begins."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["start_read"]).fetchone()  # type: ignore[return-value]  # always one row
+
+
+def merge(
+    conn: Connection,
+    lease: Lease,
+    fresh: Fresh,
+    *,
+    guard: ShrinkGuard,
+    rules: Mapping[str, Any],
+    counts: Mapping[str, int],
+    interval_seconds: int,
+) -> Merged:
+    """Make the mirror of one workspace what ``fresh`` says; all in the caller's transaction.
+
+    ``counts`` go into the ledger beside the changes. Safe to repeat: what this run has committed is found and
+    returned. Raises LeaseLost when another run may have taken over; then nothing is written.
+    """
+    leases.fence(conn, lease)
+    done = _find_result(conn, lease)
+    if done is not None:
+        return done
+    judgement = _judge(conn, fresh, guard)
+    upserted = _upsert(conn, fresh, rules)
+    removed = _tombstone(conn, fresh, judgement.remove_ids)
+    faults = [*fresh.faults, *upserted.faults]
+    changes = Changes(
+        inserted=upserted.inserted,
+        updated=upserted.updated,
+        restored=upserted.restored,
+        unchanged=upserted.unchanged,
+        removed=removed,
+        invalid=len(faults),
+    )
+    verdict, reason = _verdict(fresh, judgement)
+    _keep_faults(conn, lease, fresh, faults)
+    state = {
+        **_key(fresh),
+        "resource": RESOURCE,
+        "read_started_at": fresh.read_started_at,
+        "total": fresh.total,
+        "distinct_ids": len(fresh.seen_ids),
+        "verdict": verdict,
+        "error": reason or None,
+        "run_id": lease.run_id,
+        "pending_since": judgement.pending_since,
+        "pending_ids": judgement.pending_ids,
+        "interval_seconds": interval_seconds,
+    }
+    conn.execute(_Q["record_read"], state)
+    _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
+    if changes.inserted or changes.updated or changes.restored or changes.removed:
+        conn.execute(_Q["notify_change"], {**_key(fresh), "table": TABLE, "kind": "changed"})
+    leases.assert_alive(conn, lease)
+    return Merged(verdict, changes, reason, tuple(upserted.faults))
+
+
+def plan(conn: Connection, fresh: Fresh, *, guard: ShrinkGuard, rules: Mapping[str, Any]) -> Merged:
+    """What ``merge`` would do. Reads only."""
+    judgement = _judge(conn, fresh, guard)
+    with conn.cursor(row_factory=class_row(_Upserted)) as cursor:
+        counted = cursor.execute(_Q["count_changes"], _rows_parameters(fresh, list(fresh.rows), rules)).fetchone()
+    counted = counted or _Upserted()
+    verdict, reason = _verdict(fresh, judgement)
+    changes = Changes(
+        inserted=counted.inserted,
+        updated=counted.updated,
+        restored=counted.restored,
+        unchanged=counted.unchanged,
+        removed=len(judgement.remove_ids),
+        invalid=len(fresh.faults),
+    )
+    return Merged(verdict, changes, reason)
+
+
+def record_failure(
+    conn: Connection,
+    lease: Lease,
+    *,
+    workspace_name: str,
+    verdict: str,
+    error: Mapping[str, str],
+    counts: Mapping[str, int],
+    interval_seconds: int,
+) -> None:
+    """Note that a workspace's read committed no data. Raises LeaseLost like ``merge``."""
+    leases.fence(conn, lease)
+    key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
+    conn.execute(
+        _Q["record_failure"],
+        {**key, "resource": RESOURCE, "verdict": verdict, "error": error["message"], "interval_seconds": interval_seconds},
+    )
+    conn.execute(
+        _Q["record_result"],
+        {
+            **key,
+            "workspace_name": workspace_name,
+            "verdict": verdict,
+            "counts": json.dumps(dict(counts)),
+            "error": json.dumps(dict(error)),
+        },
+    )
+
+
+def _find_result(conn: Connection, lease: Lease) -> Merged | None:
+    """What this run committed for the workspace before the answer to COMMIT was lost."""
+    key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
+    row = conn.execute(_Q["find_result"], key).fetchone()
+    if row is None:
+        return None
+    counts, verdict = row
+    return Merged(verdict, Changes(**{name: counts[name] for name in Changes.__slots__}), counts.get("reason", ""))
+
+
+def _judge(conn: Connection, fresh: Fresh, guard: ShrinkGuard) -> _Judgement:
+    if fresh.incomplete_reason or guard.no_delete:
+        return _Judgement(0, 0, "remove", [], None, None)
+    with conn.cursor(row_factory=class_row(_Judgement)) as cursor:
+        judgement = cursor.execute(
+            _Q["judge_missing"],
+            {
+                **_key(fresh),
+                "read_started_at": fresh.read_started_at,
+                "seen_ids": sorted(fresh.seen_ids),
+                "max_shrink": guard.max_shrink,
+                "max_shrink_accounts": guard.max_shrink_accounts,
+                "shrink_confirm_seconds": guard.confirm_after_seconds,
+                "allow_shrink": guard.allow,
+            },
+        ).fetchone()
+    assert judgement is not None  # an aggregate always has a row
+    return judgement
+
+
+def _verdict(fresh: Fresh, judgement: _Judgement) -> tuple[MergeVerdict, str]:
+    if fresh.incomplete_reason:
+        return "incomplete", fresh.incomplete_reason
+    if judgement.decision == "remove":
+        return "complete", ""
+    held = judgement.missing - len(judgement.remove_ids)
+    how = (
+        "removing every account needs --allow-shrink"
+        if judgement.decision == "hold_all"
+        else "removed when a later complete read agrees, or with --allow-shrink"
+    )
+    return "guarded", f"a complete read misses {held} of {judgement.live} accounts; none of these was removed: {how}"
+
+
+def _upsert(conn: Connection, fresh: Fresh, rules: Mapping[str, Any]) -> _Upserted:
+    """Upsert all rows; a row that the database refuses is found by halving, put aside, and the others go on."""
+    result = _Upserted()
+    waiting = [list(fresh.rows)]
+    while waiting:
+        ids = waiting.pop()
+        if not ids:
+            continue
+        try:
+            with conn.transaction(), conn.cursor(row_factory=class_row(_Upserted)) as cursor:
+                part = cursor.execute(_Q["upsert_accounts"], _rows_parameters(fresh, ids, rules)).fetchone()
+        except Exception as error:
+            if not is_row_fault(error):
+                raise
+            if len(ids) == 1:
+                result.faults.append(_store_fault(ids[0], fresh.rows[ids[0]], error))
+            else:
+                half = len(ids) // 2
+                waiting += [ids[half:], ids[:half]]
+        else:
+            assert part is not None  # an aggregate always has a row
+            result.inserted += part.inserted
+            result.updated += part.updated
+            result.restored += part.restored
+            result.unchanged += part.unchanged
+    return result
+
+
+def _store_fault(account_id: int, row: str, error: Exception) -> Fault:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return Fault(str(account_id), "", f"store: {type(error).__name__}", first_line, json.loads(row))
+
+
+def _tombstone(conn: Connection, fresh: Fresh, ids: list[int]) -> int:
+    if not ids:
+        return 0
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["tombstone_accounts"], {**_key(fresh), "ids": ids}).fetchone() or 0
+
+
+def _keep_faults(conn: Connection, lease: Lease, fresh: Fresh, faults: list[Fault]) -> None:
+    parameters = {
+        **_key(fresh),
+        "workspace_name": fresh.workspace_name,
+        "source": RESOURCE,
+        "run_id": lease.run_id,
+        "faults": json.dumps([asdict(fault) for fault in faults]),
+    }
+    if faults:
+        conn.execute(_Q["quarantine_rows"], parameters)
+    if not fresh.incomplete_reason:
+        conn.execute(_Q["resolve_quarantine"], parameters)
+
+
+def _record_result(
+    conn: Connection, lease: Lease, fresh: Fresh, verdict: str, counts: Mapping[str, int], reason: str
+) -> None:
+    error = json.dumps({"kind": verdict, "message": reason}) if reason else None
+    conn.execute(
+        _Q["record_result"],
+        {
+            **_key(fresh),
+            "run_id": lease.run_id,
+            "workspace_name": fresh.workspace_name,
+            "verdict": verdict,
+            "counts": json.dumps(dict(counts)),
+            "error": error,
+        },
+    )
+
+
+def _rows_parameters(fresh: Fresh, ids: list[int], rules: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_key(fresh),
+        "workspace_name": fresh.workspace_name,
+        "rows": f"[{','.join(fresh.rows[number] for number in ids)}]",
+        "read_started_at": fresh.read_started_at,
+        "rules": json.dumps(dict(rules)),
+    }
+
+
+def _key(fresh: Fresh) -> dict[str, Any]:
+    return {"instance": fresh.bison_instance, "workspace_id": fresh.bison_workspace_id}

@@ -1,0 +1,335 @@
+-- name: find_result
+-- The counts that this run has already committed for a workspace, if it has; locks nothing.
+SELECT counts, verdict
+FROM email_sync_log_workspaces
+WHERE
+    run_id = %(run_id)s::uuid
+    AND bison_instance = %(instance)s::text
+    AND bison_workspace_id = %(workspace_id)s::bigint
+    AND committed_at IS NOT NULL;
+
+-- name: start_read
+-- The database's time before the first request of a workspace.
+SELECT clock_timestamp();
+
+-- name: count_changes
+-- How many accounts a read would insert, update, restore and leave; changes nothing.
+SELECT
+    count(*) FILTER (WHERE d.action = 'insert') AS inserted,
+    count(*) FILTER (WHERE d.action = 'update') AS updated,
+    count(*) FILTER (WHERE d.action = 'restore') AS restored,
+    count(*) FILTER (WHERE d.action = 'keep') AS unchanged
+FROM bisonsync_private.compare_sender_emails(
+    %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text,
+    %(rows)s::json, %(read_started_at)s::timestamptz, %(rules)s::jsonb
+) AS d;
+
+-- name: upsert_accounts
+-- Inserts what is new, updates and restores what differs, leaves the rest untouched and unlocked; counts of each.
+WITH d AS MATERIALIZED (
+    SELECT *
+    FROM bisonsync_private.compare_sender_emails(
+        %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text,
+        %(rows)s::json, %(read_started_at)s::timestamptz, %(rules)s::jsonb
+    )
+),
+
+updated AS (
+    UPDATE sender_emails_cache AS c
+    SET
+        workspace_name = d.workspace_name,
+        email_address = d.email_address,
+        account_name = d.account_name,
+        domain = d.domain,
+        emails_sent_count = d.emails_sent_count,
+        total_replied_count = d.total_replied_count,
+        unique_replied_count = d.unique_replied_count,
+        total_opened_count = d.total_opened_count,
+        unique_opened_count = d.unique_opened_count,
+        bounced_count = d.bounced_count,
+        unsubscribed_count = d.unsubscribed_count,
+        interested_leads_count = d.interested_leads_count,
+        total_leads_contacted_count = d.total_leads_contacted_count,
+        status = d.status,
+        status_as_of = d.status_as_of,
+        daily_limit = d.daily_limit,
+        warmup_enabled = d.warmup_enabled,
+        account_type = d.account_type,
+        email_provider = d.email_provider,
+        reseller = d.reseller,
+        price = d.price,
+        volume_per_account = d.volume_per_account,
+        tags = d.tags,
+        extra = d.extra,
+        bison_created_at = d.bison_created_at,
+        removed_at = NULL,
+        updated_at = now()
+    FROM d
+    WHERE
+        d.action IN ('update', 'restore')
+        AND c.bison_instance = %(instance)s::text
+        AND c.bison_workspace_id = %(workspace_id)s::bigint
+        AND c.bison_account_id = d.bison_account_id
+    RETURNING d.action
+),
+
+inserted AS (
+    INSERT INTO sender_emails_cache (
+        bison_instance, bison_workspace_id, bison_account_id, workspace_name, email_address, account_name, domain,
+        emails_sent_count, total_replied_count, unique_replied_count, total_opened_count, unique_opened_count,
+        bounced_count, unsubscribed_count, interested_leads_count, total_leads_contacted_count,
+        status, status_as_of, daily_limit, warmup_enabled, account_type, email_provider, reseller,
+        price, volume_per_account, tags, extra, bison_created_at
+    )
+    SELECT
+        %(instance)s::text, %(workspace_id)s::bigint, d.bison_account_id, d.workspace_name, d.email_address,
+        d.account_name, d.domain, d.emails_sent_count, d.total_replied_count, d.unique_replied_count,
+        d.total_opened_count, d.unique_opened_count, d.bounced_count, d.unsubscribed_count,
+        d.interested_leads_count, d.total_leads_contacted_count, d.status, d.status_as_of, d.daily_limit,
+        d.warmup_enabled, d.account_type, d.email_provider, d.reseller, d.price, d.volume_per_account,
+        d.tags, d.extra, d.bison_created_at
+    FROM d
+    WHERE d.action = 'insert'
+    ORDER BY d.bison_account_id
+    ON CONFLICT (bison_instance, bison_workspace_id, bison_account_id) DO NOTHING
+    RETURNING 1
+)
+
+SELECT
+    (SELECT count(*) FROM inserted) AS inserted,
+    (SELECT count(*) FROM updated WHERE updated.action = 'update') AS updated,
+    (SELECT count(*) FROM updated WHERE updated.action = 'restore') AS restored,
+    (SELECT count(*) FROM d)
+    - (SELECT count(*) FROM inserted)
+    - (SELECT count(*) FROM updated) AS unchanged;
+
+-- name: judge_missing
+-- What a complete read says of the live accounts it did not show: which to remove, which to hold back; locks nothing.
+-- Held back is a removal of more than max_shrink of all and more than max_shrink_accounts, until a complete read at
+-- least shrink_confirm_seconds later misses the same ones; and always the removal of every account.
+WITH live AS (
+    SELECT bison_account_id
+    FROM sender_emails_cache
+    WHERE
+        bison_instance = %(instance)s::text
+        AND bison_workspace_id = %(workspace_id)s::bigint
+        AND removed_at IS NULL
+),
+
+missing AS (
+    SELECT c.bison_account_id
+    FROM sender_emails_cache AS c
+    WHERE
+        c.bison_instance = %(instance)s::text
+        AND c.bison_workspace_id = %(workspace_id)s::bigint
+        AND c.removed_at IS NULL
+        AND c.first_seen_at < %(read_started_at)s::timestamptz
+        AND (c.status_as_of IS NULL OR c.status_as_of < %(read_started_at)s::timestamptz)
+        AND NOT EXISTS (SELECT FROM unnest(%(seen_ids)s::bigint[]) AS seen (id) WHERE seen.id = c.bison_account_id)
+),
+
+pending AS (
+    SELECT s.shrink_pending_since AS since, coalesce(s.shrink_missing_ids, '{}') AS ids
+    FROM workspace_sync_state AS s
+    WHERE
+        s.bison_instance = %(instance)s::text
+        AND s.bison_workspace_id = %(workspace_id)s::bigint
+        AND s.resource = 'accounts'
+        AND s.shrink_pending_since IS NOT NULL
+),
+
+confirmed AS (
+    SELECT m.bison_account_id
+    FROM missing AS m, pending AS p
+    WHERE
+        p.since <= %(read_started_at)s::timestamptz
+        - make_interval(secs => %(shrink_confirm_seconds)s::double precision)
+        AND m.bison_account_id = any(p.ids)
+),
+
+doubtful AS (
+    SELECT m.bison_account_id FROM missing AS m
+    EXCEPT
+    SELECT f.bison_account_id FROM confirmed AS f
+),
+
+numbers AS (
+    SELECT
+        (SELECT count(*) FROM live) AS live,
+        (SELECT count(*) FROM missing) AS missing,
+        (SELECT count(*) FROM doubtful) AS doubtful
+),
+
+verdict AS (
+    SELECT
+        n.live,
+        n.missing,
+        CASE
+            WHEN %(allow_shrink)s::boolean OR n.missing = 0 THEN 'remove'
+            WHEN n.missing = n.live THEN 'hold_all'
+            WHEN
+                n.doubtful > %(max_shrink_accounts)s::bigint
+                AND n.doubtful > %(max_shrink)s::double precision * n.live
+                THEN 'hold_doubtful'
+            ELSE 'remove'
+        END AS decision
+    FROM numbers AS n
+)
+
+SELECT
+    v.live,
+    v.missing,
+    v.decision,
+    CASE v.decision
+        WHEN 'remove' THEN (SELECT coalesce(array_agg(m.bison_account_id), '{}') FROM missing AS m)
+        WHEN 'hold_doubtful' THEN (SELECT coalesce(array_agg(f.bison_account_id), '{}') FROM confirmed AS f)
+        ELSE '{}'::bigint[]
+    END AS remove_ids,
+    CASE
+        WHEN v.decision = 'remove' THEN NULL
+        -- Those that came back meanwhile leave the list; if nothing of it is left the wait begins anew.
+        WHEN
+            v.decision = 'hold_doubtful'
+            AND NOT EXISTS (SELECT FROM confirmed)
+            AND EXISTS (SELECT FROM doubtful AS x, pending AS p WHERE x.bison_account_id = any(p.ids))
+            THEN (
+                SELECT array_agg(x.bison_account_id)
+                FROM doubtful AS x, pending AS p WHERE x.bison_account_id = any(p.ids)
+            )
+        ELSE (SELECT array_agg(m.bison_account_id) FROM doubtful AS m)
+    END AS pending_ids,
+    CASE
+        WHEN v.decision = 'remove' THEN NULL
+        WHEN
+            NOT EXISTS (SELECT FROM confirmed)
+            AND EXISTS (SELECT FROM doubtful AS x, pending AS p WHERE x.bison_account_id = any(p.ids))
+            THEN (SELECT p.since FROM pending AS p)
+        ELSE %(read_started_at)s::timestamptz
+    END AS pending_since
+FROM verdict AS v;
+
+-- name: tombstone_accounts
+-- Marks accounts as removed; how many were not so before.
+WITH removed AS (
+    UPDATE sender_emails_cache
+    SET removed_at = now(), updated_at = now()
+    WHERE
+        bison_instance = %(instance)s::text
+        AND bison_workspace_id = %(workspace_id)s::bigint
+        AND bison_account_id = any(%(ids)s::bigint[])
+        AND removed_at IS NULL
+    RETURNING 1
+)
+
+SELECT count(*) FROM removed;
+
+-- name: record_read
+-- What is known of the list now, after a read that was committed (complete, incomplete or guarded).
+INSERT INTO workspace_sync_state AS s (
+    bison_instance, bison_workspace_id, resource, last_attempt_at, last_complete_at, read_started_at, total,
+    distinct_ids, verdict, consecutive_failures, last_error, last_run_id, shrink_pending_since, shrink_missing_ids,
+    interval_seconds
+)
+VALUES (
+    %(instance)s::text, %(workspace_id)s::bigint, %(resource)s::text, now(),
+    CASE WHEN %(verdict)s::text = 'complete' THEN %(read_started_at)s::timestamptz END,
+    %(read_started_at)s::timestamptz, %(total)s::bigint, %(distinct_ids)s::bigint, %(verdict)s::text,
+    CASE WHEN %(verdict)s::text = 'complete' THEN 0 ELSE 1 END,
+    %(error)s::text, %(run_id)s::uuid, %(pending_since)s::timestamptz, %(pending_ids)s::bigint[],
+    %(interval_seconds)s::integer
+)
+ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
+    last_attempt_at = excluded.last_attempt_at,
+    last_complete_at = coalesce(excluded.last_complete_at, s.last_complete_at),
+    read_started_at = excluded.read_started_at,
+    total = excluded.total,
+    distinct_ids = excluded.distinct_ids,
+    verdict = excluded.verdict,
+    consecutive_failures
+    = CASE WHEN excluded.verdict = 'complete' THEN 0 ELSE s.consecutive_failures + 1 END,
+    last_error = excluded.last_error,
+    last_run_id = excluded.last_run_id,
+    -- An incomplete read says nothing about what is missing.
+    shrink_pending_since
+    = CASE WHEN excluded.verdict = 'incomplete' THEN s.shrink_pending_since ELSE excluded.shrink_pending_since END,
+    shrink_missing_ids
+    = CASE WHEN excluded.verdict = 'incomplete' THEN s.shrink_missing_ids ELSE excluded.shrink_missing_ids END,
+    interval_seconds = excluded.interval_seconds;
+
+-- name: record_failure
+-- An attempt that committed no data.
+INSERT INTO workspace_sync_state AS s (
+    bison_instance, bison_workspace_id, resource, last_attempt_at, verdict, consecutive_failures, last_error,
+    last_run_id, interval_seconds
+)
+VALUES (
+    %(instance)s::text, %(workspace_id)s::bigint, %(resource)s::text, now(), %(verdict)s::text, 1, %(error)s::text,
+    %(run_id)s::uuid, %(interval_seconds)s::integer
+)
+ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
+    last_attempt_at = excluded.last_attempt_at,
+    verdict = excluded.verdict,
+    consecutive_failures = s.consecutive_failures + 1,
+    last_error = excluded.last_error,
+    last_run_id = excluded.last_run_id,
+    interval_seconds = excluded.interval_seconds;
+
+-- name: record_result
+-- A workspace's counts in the ledger, committed together with its data.
+INSERT INTO email_sync_log_workspaces (
+    run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, error, committed_at
+)
+VALUES (
+    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text, %(verdict)s::text,
+    %(counts)s::jsonb, %(error)s::jsonb, now()
+)
+ON CONFLICT (run_id, bison_instance, bison_workspace_id) DO UPDATE SET
+    verdict = excluded.verdict,
+    counts = excluded.counts,
+    error = excluded.error,
+    committed_at = excluded.committed_at;
+
+-- name: quarantine_rows
+-- Keeps rows that could not be read or stored; one already kept with the same fault is not kept twice, whatever else
+-- in it moved since.
+INSERT INTO data_validation_errors (
+    source, bison_instance, bison_workspace_id, workspace, record_id, field, error_type, message, "row", row_hash, run_id
+)
+SELECT
+    %(source)s::text, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text,
+    r.record_id, r.field, r.error_type, r.message, r."row",
+    md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row")::text), %(run_id)s::uuid
+FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (
+    record_id text, field text, error_type text, message text, "row" jsonb
+)
+ON CONFLICT DO NOTHING;
+
+-- name: resolve_quarantine
+-- Closes the kept faults of this list that a complete read no longer shows.
+UPDATE data_validation_errors AS e
+SET resolved_at = now()
+WHERE
+    e.source = %(source)s::text
+    AND e.bison_instance = %(instance)s::text
+    AND e.bison_workspace_id = %(workspace_id)s::bigint
+    AND e.resolved_at IS NULL
+    AND NOT EXISTS (
+        SELECT
+        FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (record_id text, field text, error_type text, "row" jsonb)
+        WHERE
+            r.record_id IS NOT DISTINCT FROM e.record_id
+            AND r.field = e.field
+            AND r.error_type = e.error_type
+            AND md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row")::text) = e.row_hash
+    );
+
+-- name: notify_change
+-- Tells listeners once per committed change set.
+SELECT pg_notify(
+    'bisonsync',
+    json_build_object(
+        'table', %(table)s::text,
+        'workspace', %(instance)s::text || '/' || %(workspace_id)s::bigint::text,
+        'kind', %(kind)s::text
+    )::text
+);

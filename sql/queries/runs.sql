@@ -1,0 +1,109 @@
+-- name: open_run
+-- Opens the ledger row of a run.
+INSERT INTO email_sync_logs (run_id, job, host, pid, process_key, status, started_at, command, version)
+VALUES (
+    %(run_id)s::uuid, %(job)s::text, %(host)s::text, %(pid)s::integer, %(process_key)s::text, 'running',
+    clock_timestamp(), %(command)s::text, %(version)s::text
+)
+ON CONFLICT (run_id) DO NOTHING;
+
+-- name: close_run
+-- Closes the ledger row of a run; nothing when it is closed already.
+UPDATE email_sync_logs
+SET
+    status = %(status)s::text,
+    exit_code = %(exit_code)s::smallint,
+    finished_at = clock_timestamp(),
+    duration_ms = %(duration_ms)s::bigint,
+    counts = %(counts)s::jsonb,
+    workspaces_failed = %(workspaces_failed)s::text[],
+    errors = %(errors)s::jsonb
+WHERE run_id = %(run_id)s::uuid AND status = 'running';
+
+-- name: list_running
+-- Every run that says it is running, with whether it still holds a lease; locks nothing.
+SELECT
+    r.run_id,
+    r.job,
+    r.host,
+    r.pid,
+    r.process_key,
+    r.started_at,
+    extract(epoch FROM clock_timestamp() - r.started_at)::double precision AS age_seconds,
+    EXISTS (
+        SELECT FROM job_leases AS l WHERE l.holder = r.run_id AND l.expires_at > clock_timestamp()
+    ) AS holds_lease
+FROM email_sync_logs AS r
+WHERE r.status = 'running'
+ORDER BY r.started_at;
+
+-- name: close_lost_runs
+-- Closes runs whose process is gone, with the sum of what their workspaces committed.
+UPDATE email_sync_logs AS r
+SET
+    status = 'failed',
+    lost = true,
+    finished_at = clock_timestamp(),
+    duration_ms = (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
+    counts = coalesce(
+        (
+            SELECT jsonb_object_agg(t.key, t.total)
+            FROM (
+                SELECT c.key, sum(c.value::numeric) AS total
+                FROM email_sync_log_workspaces AS w, jsonb_each_text(w.counts) AS c
+                WHERE w.run_id = r.run_id
+                GROUP BY c.key
+            ) AS t
+        ),
+        '{}'
+    ),
+    errors = jsonb_build_array(
+        jsonb_build_object(
+            'kind', 'lost', 'workspace', NULL,
+            'message', 'the process ended without closing its run', 'hint', 'what it committed stays'
+        )
+    )
+WHERE r.run_id = any(%(run_ids)s::uuid[]) AND r.status = 'running';
+
+-- name: list_runs
+-- The newest runs first.
+SELECT
+    run_id, job, host, pid, status, exit_code, started_at, finished_at, duration_ms, counts, workspaces_failed, errors,
+    lost, command, version
+FROM email_sync_logs
+WHERE
+    (%(job)s::text IS NULL OR job = %(job)s::text)
+    AND (%(status)s::text IS NULL OR status = %(status)s::text)
+ORDER BY started_at DESC
+LIMIT %(limit)s::integer;
+
+-- name: find_run
+-- Runs whose id begins with a text; two are enough to see that it is ambiguous.
+SELECT
+    run_id, job, host, pid, status, exit_code, started_at, finished_at, duration_ms, counts, workspaces_failed, errors,
+    lost, command, version
+FROM email_sync_logs
+WHERE starts_with(run_id::text, lower(%(prefix)s::text))
+ORDER BY started_at DESC
+LIMIT 2;
+
+-- name: list_run_workspaces
+-- What a run did per workspace.
+SELECT bison_instance, bison_workspace_id, workspace_name, verdict, counts, error, committed_at
+FROM email_sync_log_workspaces
+WHERE run_id = %(run_id)s::uuid
+ORDER BY bison_instance, bison_workspace_id;
+
+-- name: insert_api_health
+-- What each endpoint cost a run.
+INSERT INTO api_health_logs (
+    run_id, bison_instance, endpoint, api_name, requests, retries, rate_limited, errors, response_time_ms,
+    response_time_p50_ms, response_time_p95_ms, response_time_max_ms, success
+)
+SELECT
+    %(run_id)s::uuid, r.bison_instance, r.endpoint, r.api_name, r.requests, r.retries, r.rate_limited, r.errors,
+    r.mean_ms, r.p50_ms, r.p95_ms, r.max_ms, r.success
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r (
+    bison_instance text, endpoint text, api_name text, requests bigint, retries bigint, rate_limited bigint,
+    errors bigint, mean_ms numeric, p50_ms numeric, p95_ms numeric, max_ms numeric, success boolean
+);

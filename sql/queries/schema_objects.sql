@@ -1,0 +1,74 @@
+-- name: list_objects
+-- The views and functions of ours that are there, with the checksum of their text; locks nothing.
+SELECT name, identity, checksum
+FROM public.bisonsync_objects
+WHERE CASE WHEN identity LIKE '%%(%%' THEN to_regprocedure(identity) IS NOT NULL ELSE to_regclass(identity) IS NOT NULL END
+ORDER BY name;
+
+-- name: upsert_object
+-- Records the text that an object was made from.
+INSERT INTO public.bisonsync_objects (name, identity, checksum, bisonsync_version)
+VALUES (%(name)s::text, %(identity)s::text, %(checksum)s::text, %(bisonsync_version)s::text)
+ON CONFLICT (name) DO UPDATE SET
+    identity = excluded.identity,
+    checksum = excluded.checksum,
+    changed_at = now(),
+    bisonsync_version = excluded.bisonsync_version;
+
+-- name: list_functions
+-- Name with argument types of every function of this name; locks nothing.
+SELECT p.oid::regprocedure::text AS identity
+FROM pg_proc AS p
+WHERE
+    p.pronamespace = to_regnamespace(quote_ident(split_part(%(name)s::text, '.', 1)))
+    AND p.proname = split_part(%(name)s::text, '.', 2)
+ORDER BY identity;
+
+-- name: list_dependents
+-- A view, and those of the given views that stand on it at any depth; locks nothing.
+WITH RECURSIVE standing AS (
+    SELECT to_regclass(%(name)s::text)::oid AS view
+    UNION
+    SELECT r.ev_class
+    FROM standing AS s
+    INNER JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.view
+    INNER JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+)
+
+SELECT w.name
+FROM unnest(%(views)s::text[]) AS w (name)
+INNER JOIN standing AS s ON s.view = to_regclass(w.name)::oid;
+
+-- name: list_grants
+-- Statements that give back what others than the owner may do with these views and functions; locks nothing.
+WITH objects AS (
+    SELECT format('TABLE %%s.%%I', c.relnamespace::regnamespace, c.relname) AS target, c.relowner AS owner, c.relacl AS acl
+    FROM unnest(%(identities)s::text[]) AS i (identity)
+    INNER JOIN pg_class AS c ON c.oid = CASE WHEN i.identity NOT LIKE '%%(%%' THEN to_regclass(i.identity) END
+    UNION ALL
+    SELECT 'FUNCTION ' || i.identity, p.proowner, p.proacl
+    FROM unnest(%(identities)s::text[]) AS i (identity)
+    INNER JOIN pg_proc AS p ON p.oid = CASE WHEN i.identity LIKE '%%(%%' THEN to_regprocedure(i.identity) END
+)
+
+SELECT
+    format(
+        'GRANT %%s ON %%s TO %%s%%s',
+        a.privilege_type,
+        o.target,
+        coalesce(quote_ident(r.rolname), 'PUBLIC'),
+        CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+    )
+FROM objects AS o
+CROSS JOIN LATERAL aclexplode(o.acl) AS a
+LEFT JOIN pg_roles AS r ON r.oid = a.grantee
+WHERE a.grantee <> o.owner;
+
+-- name: has_access_rules
+-- Whether the functions that know the access rules are there; locks nothing.
+SELECT to_regprocedure('bisonsync_private.access_changes(jsonb)') IS NOT NULL;
+
+-- name: list_access_changes
+-- Statements that would bring grants, policies and publication to what the rules say; locks nothing.
+SELECT statement
+FROM bisonsync_private.access_changes(%(readers)s::jsonb) AS statement;
