@@ -66,10 +66,14 @@ class App:
     def _handle_api(self, request: Request) -> Answer:
         found = routes.find_route(request.path) or (None, ())
         token = self._token(request)
+        if token is not None and token.kind == "super-admin":
+            self.world.note_super_admin_request()
         asked = _Asked(request, found[0], found[1], token, routes.parse_query(request.query))
         subject = self._acting_id(token)
         self.counters.start(subject)
-        answer = self._limit(token) or self._answer(asked)
+        limited, limits = self._limit(token)
+        answer = limited or self._answer(asked)
+        answer.headers += limits
         answer.delay += self._latency(subject)
         self.counters.answered(subject, asked.route.template if asked.route else "(unknown)", answer.status)
         answer.on_finished = partial(self._finished, subject)
@@ -121,8 +125,8 @@ class App:
         if asked.route and "{team_id}" in asked.route.template and asked.args[0].isdecimal():
             subject = int(asked.args[0])
         query = dict(asked.query)
-        if asked.route and asked.request.method == "GET" and "cursor" not in query:
-            page = pages.page_number(query.get("page"))
+        if asked.route and asked.route.is_list and asked.request.method == "GET":
+            page = 0 if "cursor" in query else pages.page_number(query.get("page"))
         kind = asked.token.kind if asked.token else ""
         return self.faults.pick(Target(asked.request.method, asked.request.path, subject, page, kind))
 
@@ -147,17 +151,22 @@ class App:
         except routes.Refused as refused:
             return refused.answer
 
-    def _limit(self, token: Token | None) -> Answer | None:
-        """Count the request against the minute's allowance; a window opens with its first request."""
+    def _limit(self, token: Token | None) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:
+        """Count the request against the allowance; return the refusal, if any, and the headers that tell of it.
+
+        A window opens with its first request, as the framework's limiter does it.
+        """
         config = self.config
         if not config.rate_limit:
-            return None
+            return None, ()
         key = token.plain if token and config.rate_limit_per == "token" else ""
         now = self._monotonic()
         opened, count = self._windows.get(key, (now, 0))
         if now - opened >= config.rate_window:
             opened, count = now, 0
         self._windows[key] = (opened, count + 1)
+        left = max(0, config.rate_limit - count - 1)
+        headers = (("X-RateLimit-Limit", str(config.rate_limit)), ("X-RateLimit-Remaining", str(left)))
         if count < config.rate_limit:
-            return None
-        return effects.too_many(config.retry_after, opened + config.rate_window - now)
+            return None, headers
+        return effects.too_many(config.retry_after, opened + config.rate_window - now), headers

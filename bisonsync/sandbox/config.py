@@ -22,6 +22,9 @@ def _no_latency() -> Mapping[int, float]:
     return MappingProxyType({})
 
 
+_NUMBERS = ("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All that decides what a sandbox holds and how it answers; times in seconds.
@@ -46,13 +49,18 @@ class Config:
     retry_after: RetryAfter = "seconds"
     identity_key: Literal["team", "workspace"] = "team"
     webhook_secret: bool = False
+    switch_lag: int = 0
     has_cursor: bool = True
     paginate_workspaces: bool = False
     see_all_workspaces: bool = False
 
     def __post_init__(self) -> None:
-        if self.workspaces < 1 or self.accounts < 0:
-            raise ValueError("a sandbox needs at least one workspace and no negative number of accounts")
+        for name in _NUMBERS:
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+                raise ValueError(f"{name} is a number from 0 up, not {number!r}")
+        if self.workspaces < 1:
+            raise ValueError("a sandbox needs at least one workspace")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from bisonsync.sandbox import seed
 from bisonsync.sandbox.advance import advance, advance_from, change_some
 from bisonsync.sandbox.config import MOODS, with_moods
 from bisonsync.sandbox.faults import fault_from
@@ -108,6 +109,45 @@ def _reset(app: App, values: Mapping[str, Any]) -> Any:
     return summary(app)
 
 
+def _set_account(app: App, values: Mapping[str, Any]) -> Any:
+    account_id, fields = int(values["id"]), dict(values["set"])
+    if "id" in fields:
+        raise ValueError("the id of an account stays what it is")
+    if "tags" in fields:
+        app.world.retag(account_id, fields.pop("tags"))
+    return app.world.change(account_id, **fields).row()
+
+
+def _remove_account(app: App, values: Mapping[str, Any]) -> Any:
+    return app.world.remove(int(values["id"])).row()
+
+
+def _move_account(app: App, values: Mapping[str, Any]) -> Any:
+    return app.world.move(int(values["id"]), int(values["to"])).row()
+
+
+def _copy_account(app: App, values: Mapping[str, Any]) -> Any:
+    return app.world.copy_to(int(values["id"]), int(values["to"]), new_id=bool(values.get("new_id", True))).row()
+
+
+def _open_workspace(app: App, values: Mapping[str, Any]) -> Any:
+    world = app.world
+    workspace = seed.add_workspace(world, name=str(values.get("name", "")))
+    for _ in range(int(values.get("accounts", 0))):
+        seed.new_account(world, workspace, world.rng("open", world.next_account_id), created=world.now)
+    return workspace.row()
+
+
+def _close_workspace(app: App, values: Mapping[str, Any]) -> Any:
+    app.world.remove_workspace(int(values["id"]))
+    return {"left": len(app.world.workspaces)}
+
+
+def _rename_workspace(app: App, values: Mapping[str, Any]) -> Any:
+    app.world.rename(int(values["id"]), str(values["name"]))
+    return app.world.workspaces[int(values["id"])].row()
+
+
 def _mint(app: App, values: Mapping[str, Any]) -> Any:
     token = app.world.mint(int(values["workspace"]), str(values.get("name", "token")))
     return {"id": token.id, "token": token.plain}
@@ -116,11 +156,6 @@ def _mint(app: App, values: Mapping[str, Any]) -> Any:
 def _revoke(app: App, values: Mapping[str, Any]) -> Any:
     app.world.revoke(int(values["id"]))
     return {"revoked": values["id"]}
-
-
-def _rename(app: App, values: Mapping[str, Any]) -> Any:
-    app.world.rename(int(values["workspace"]), str(values["name"]))
-    return {"workspace": values["workspace"], "name": values["name"]}
 
 
 def _refuse(app: App, values: Mapping[str, Any]) -> Any:
@@ -143,7 +178,13 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[App, Any], Any]] = {
     ("POST", "reset"): _reset,
     ("POST", "tokens"): _mint,
     ("POST", "tokens/revoke"): _revoke,
-    ("POST", "rename"): _rename,
+    ("POST", "accounts/set"): _set_account,
+    ("POST", "accounts/remove"): _remove_account,
+    ("POST", "accounts/move"): _move_account,
+    ("POST", "accounts/copy"): _copy_account,
+    ("POST", "workspaces/open"): _open_workspace,
+    ("POST", "workspaces/close"): _close_workspace,
+    ("POST", "workspaces/rename"): _rename_workspace,
     ("POST", "refuse"): _refuse,
 }
 

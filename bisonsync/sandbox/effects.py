@@ -20,7 +20,7 @@ The answer is wrong in itself; `rows` (positions in the page) or `accounts` (ids
 * `fields`   `set` overwrites or adds fields, `drop` takes them away (also of an object that is no list)
 * `strings`  numbers as strings                   * `statuses` the `words` in turn as `status`
 * `no_id`    a row without `id` (or `set`)        * `no_token` no `plain_text_token`
-* `meta`     `set`, `drop`, and `by` is added to `total`
+* `meta`     `set`, `drop`, and `by` is added to `total`     * `links` the same without `by`
 * `duplicate` the page's last row is its first again (with `insert`: that many rows are appended)
 * `empty_list` nothing at all: `total` 0          * `empty_page` no rows, `meta` as it should be
 
@@ -90,7 +90,7 @@ def answer_instead(fault: Fault, hit: int) -> Answer:
         return Answer(fault.status, fault.body.encode(), content_type=fault.content_type, headers=headers)
     status = fault.statuses[hit % len(fault.statuses)] if fault.statuses else fault.status
     if status == 429:
-        return too_many(fault.retry_after or "seconds", fault.seconds)
+        return too_many(fault.retry_after, fault.seconds)
     return refusal(status, body=fault.body)
 
 
@@ -153,6 +153,11 @@ def _meta(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]]) -> 
         _overwrite(fault, meta)
 
 
+def _links(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    if isinstance(payload.get("links"), dict):
+        _overwrite(fault, payload["links"])
+
+
 def _duplicate(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     if fault.insert:
         rows += rows[: fault.insert]
@@ -177,6 +182,7 @@ _CONTENT: dict[str, Callable[[Fault, dict[str, Any], list[dict[str, Any]]], None
     "no_id": _no_id,
     "no_token": _no_token,
     "meta": _meta,
+    "links": _links,
     "duplicate": _duplicate,
     "empty_page": _empty_page,
     "empty_list": _empty_list,
@@ -185,8 +191,8 @@ _CONTENT: dict[str, Callable[[Fault, dict[str, Any], list[dict[str, Any]]], None
 
 def spoil(fault: Fault, payload: dict[str, Any]) -> None:
     """Change the content of an answer in place."""
-    part = payload.get("data")
-    rows = [part] if isinstance(part, dict) else part
+    part: Any = payload.get("data")
+    rows: Any = [part] if isinstance(part, dict) else part
     if isinstance(rows, list):
         _CONTENT[fault.kind](fault, payload, cast(list[dict[str, Any]], rows))
 

@@ -5,28 +5,35 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-INSTEAD = ("status", "html", "failure", "reply")
+Instead = Literal["status", "html", "failure", "reply"]
 """Answered instead of the request, which then has no effect."""
-DELIVERY = ("slow", "drip", "truncate", "reset", "close", "hang", "content_type")
+Delivery = Literal["slow", "drip", "truncate", "reset", "close", "hang", "content_type"]
 """The request has its effect; its answer arrives late, damaged or never."""
-CONTENT = ("fields", "strings", "statuses", "no_id", "no_token", "meta", "duplicate", "empty_list", "empty_page")
-"""The answer is wrong in itself."""
-SCOPE = ("switch", "identity")
+Rows = Literal["statuses", "no_id", "meta", "links", "duplicate", "empty_list", "empty_page"]
+"""A list is wrong in itself."""
+Content = Literal["fields", "strings", "no_token"]
+"""An object or the rows of a list are wrong in themselves."""
+Scope = Literal["switch", "identity"]
 """Before the request is served, its token acts in another workspace."""
-AFTER = ("shift",)
-"""After the request is served, accounts come and go."""
+After = Literal["shift"]
+"""After the page is served, accounts come and go."""
+Kind = Instead | Delivery | Rows | Content | Scope | After
 
-Kind = Literal[
-    "status", "html", "failure", "reply",
-    "slow", "drip", "truncate", "reset", "close", "hang", "content_type",
-    "fields", "strings", "statuses", "no_id", "no_token", "meta", "duplicate", "empty_list", "empty_page",
-    "switch", "identity", "shift",
-]  # fmt: skip
-_ONCE = frozenset(SCOPE + AFTER)
-_READS = frozenset({*CONTENT, *AFTER} - {"fields", "strings", "no_token"})
+
+@cache
+def kinds(*groups: Any) -> tuple[str, ...]:
+    """List the kinds of these groups."""
+    return tuple(kind for group in groups for kind in get_args(group))
+
+
+KINDS = kinds(Instead, Delivery, Rows, Content, Scope, After)
+_ONCE = frozenset(kinds(Scope, After))
+_OF_LISTS = frozenset(kinds(Rows, After))
+_SENDER_EMAILS = "/api/sender-emails"
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -37,9 +44,10 @@ def _nothing() -> Mapping[str, Any]:
 class Fault:
     """One thing that goes wrong.
 
-    Address: `path` is a prefix, `workspace` the id of the acting (or named) workspace, `page` and `from_page`
-    the page asked for (first page: 1; a cursor has none). Of the requests that fit, the first `after` are
-    spared and then `times` are hit (None: all; for switch, identity and shift: once), each with probability `rate`.
+    Address: `path` is a prefix (for the kinds of `Rows` and `After`: the sender emails, if not given), `workspace`
+    the id of the acting (or named) workspace, `page` and `from_page` the page of a list (a cursor has none).
+    Of the requests that fit, the first `after` are spared and then `times` are hit (None: all; for switch, identity
+    and shift: one), each with probability `rate`.
 
     What the other fields mean depends on the kind: `effects.py` tells.
     """
@@ -57,7 +65,7 @@ class Fault:
     status: int = 500
     statuses: tuple[int, ...] = ()
     body: str = "json"
-    retry_after: str = ""
+    retry_after: str = "seconds"
     headers: Mapping[str, str] = field(default_factory=_nothing)
     content_type: str = "text/html; charset=utf-8"
     seconds: float = 0.0
@@ -73,22 +81,31 @@ class Fault:
     remove: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(get_args(Kind))}")
-        if self.kind in ("switch", "identity") and self.to is None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(KINDS)}")
+        if self.kind in kinds(Scope) and self.to is None:
             raise ValueError(f"fault {self.kind} needs to=WORKSPACE-ID")
+        for f in fields(self):
+            if not _has_type(getattr(self, f.name), str(f.type)):
+                raise ValueError(f"{f.name} of a fault is {f.type}, not {getattr(self, f.name)!r}")
 
 
-_TUPLES = frozenset({"statuses", "rows", "accounts", "drop", "words"})
+def _has_type(value: Any, type_name: str) -> bool:
+    if value is None:
+        return type_name.endswith("None")
+    expected = {"int": int, "flo": int | float, "tup": tuple, "Map": Mapping}.get(type_name[:3], str)
+    return isinstance(value, cast(type, expected)) and not isinstance(value, bool)
 
 
 def fault_from(values: Mapping[str, Any]) -> Fault:
-    """Read a fault from JSON values. Raises ValueError naming what is unknown."""
-    names = [f.name for f in fields(Fault)]
-    unknown = sorted(set(values) - set(names))
+    """Read a fault from JSON values. Raises ValueError naming what is unknown or of the wrong type."""
+    types = {f.name: str(f.type) for f in fields(Fault)}
+    unknown = sorted(set(values) - set(types))
     if unknown or "kind" not in values:
-        raise ValueError(f"a fault has a kind and {', '.join(names[1:])}; unknown: {', '.join(unknown) or 'none'}")
-    taken: dict[str, Any] = {name: _tuple(value) if name in _TUPLES else value for name, value in values.items()}
+        raise ValueError(f"a fault has {', '.join(types)}; unknown: {', '.join(unknown) or 'its kind'}")
+    taken: dict[str, Any] = {
+        name: _tuple(value) if types[name].startswith("tuple") else value for name, value in values.items()
+    }
     return Fault(**taken)
 
 
@@ -106,9 +123,8 @@ class Entry:
     hits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a fault's address is compared with."""
+class Target(NamedTuple):
+    """What a fault's address is compared with; `bearer` is the kind of the token."""
 
     method: str
     path: str
@@ -116,19 +132,36 @@ class Target:
     page: int | None
     bearer: str
 
+    @property
+    def is_list(self) -> bool:
+        return self.page is not None
+
+
+class Hits(NamedTuple):
+    """The faults that hit one request, by the moment at which they act; `turn` counts the hits of `instead`."""
+
+    scope: list[Fault]
+    instead: Fault | None
+    turn: int
+    content: list[Fault]
+    delivery: list[Fault]
+    after: list[Fault]
+
+
+NO_HITS = Hits([], None, 0, [], [], [])
+
 
 def _fits(fault: Fault, target: Target) -> bool:
-    if fault.kind == "switch" and target.bearer != "super-admin":
-        return False
-    if fault.kind == "identity" and target.bearer != "api-user":
-        return False
+    bearer = {"switch": "super-admin", "identity": "api-user"}.get(fault.kind, target.bearer)
+    path = fault.path or (_SENDER_EMAILS if fault.kind in _OF_LISTS else "")
     return (
-        target.path.startswith(fault.path)
+        target.path.startswith(path)
+        and bearer == target.bearer
         and fault.method in ("", target.method)
         and fault.workspace in (None, target.workspace)
         and fault.page in (None, target.page)
         and (fault.from_page is None or (target.page is not None and target.page >= fault.from_page))
-        and (fault.kind not in _READS or target.method == "GET")
+        and (fault.kind not in _OF_LISTS or target.is_list)
     )
 
 
@@ -155,22 +188,23 @@ class FaultBook:
 
     def pick(self, target: Target) -> Hits:
         """Count the request for the faults that it fits, and return those that hit it."""
-        scope = self._hitting(target, SCOPE)
-        instead = next(self._hitting(target, INSTEAD), None)
-        served = () if instead else CONTENT
+        scope = [entry.fault for entry in self._hitting(target, Scope)]
+        instead = next(self._hitting(target, Instead), None)
+        served = () if instead else (Rows, Content)
         return Hits(
-            scope=[entry.fault for entry in scope],
+            scope=scope,
             instead=instead.fault if instead else None,
             turn=instead.hits - 1 if instead else 0,
-            content=[entry.fault for entry in self._hitting(target, served)],
-            delivery=[entry.fault for entry in self._hitting(target, DELIVERY)],
-            after=[entry.fault for entry in self._hitting(target, AFTER if served else ())],
+            content=[entry.fault for entry in self._hitting(target, *served)],
+            delivery=[entry.fault for entry in self._hitting(target, Delivery)],
+            after=[] if instead else [entry.fault for entry in self._hitting(target, After)],
         )
 
-    def _hitting(self, target: Target, kinds: tuple[str, ...]) -> Iterator[Entry]:
+    def _hitting(self, target: Target, *groups: Any) -> Iterator[Entry]:
+        wanted = kinds(*groups)
         for entry in self.entries:
             fault = entry.fault
-            if fault.kind not in kinds or not _fits(fault, target):
+            if fault.kind not in wanted or not _fits(fault, target):
                 continue
             entry.seen += 1
             times = 1 if fault.times is None and fault.kind in _ONCE else fault.times
@@ -180,17 +214,3 @@ class FaultBook:
                 continue
             entry.hits += 1
             yield entry
-
-
-class Hits(NamedTuple):
-    """The faults that hit one request, by the moment at which they act."""
-
-    scope: list[Fault]
-    instead: Fault | None
-    turn: int
-    content: list[Fault]
-    delivery: list[Fault]
-    after: list[Fault]
-
-
-NO_HITS = Hits([], None, 0, [], [], [])

@@ -81,6 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     mood.add_argument("--retry-after", choices=("seconds", "date", "body", "none"), default=default.retry_after)
     mood.add_argument("--identity-key", choices=("team", "workspace"), default=default.identity_key)
     mood.add_argument("--webhook-secret", action="store_true", help="workspace objects hold a webhooks_secret_key")
+    mood.add_argument("--switch-lag", type=int, default=0, metavar="N", help="a switch shows N requests later")
     mood.add_argument("--paginate-workspaces", action="store_true")
     mood.add_argument("--see-all-workspaces", action="store_true", help="api-user tokens list all workspaces")
     mood.add_argument("--no-cursor", action="store_true", help="an older host: pagination_type is ignored")
@@ -118,6 +119,7 @@ def config_from(options: argparse.Namespace) -> Config:
         retry_after=options.retry_after,
         identity_key=options.identity_key,
         webhook_secret=options.webhook_secret,
+        switch_lag=options.switch_lag,
         has_cursor=not options.no_cursor,
         paginate_workspaces=options.paginate_workspaces,
         see_all_workspaces=options.see_all_workspaces,

@@ -103,6 +103,8 @@ def _take_chunked(buffer: bytearray) -> tuple[bytes, int] | None:
         if line_end < 0:
             return None
         size = int(buffer[position:line_end].split(b";")[0], 16)
+        if size < 0:
+            raise ValueError("negative chunk")
         position = line_end + 2 + size + 2
         if len(buffer) < position:
             return None
@@ -167,6 +169,8 @@ class Connection(asyncio.Protocol):
             request.body, length = taken
         else:
             length = int(request.headers.get("content-length", "0"))
+            if length < 0:
+                raise ValueError("negative length")
             if len(self._buffer) < start + length:
                 return None
             request.body = bytes(self._buffer[start : start + length])

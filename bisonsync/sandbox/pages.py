@@ -20,9 +20,14 @@ class Page(NamedTuple):
     meta: dict[str, Any]
 
 
+def read_number(text: str | None) -> int | None:
+    """Read an id or a page number: plain digits that fit a bigint, else None."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def page_number(text: str | None) -> int:
     """Read a page number; anything but a positive integer is page 1."""
-    return int(text) if text and text.isascii() and text.isdecimal() and int(text) > 0 else 1
+    return read_number(text) or 1
 
 
 def _numbers(current: int, last: int) -> list[int | None]:

@@ -59,7 +59,8 @@ class Call:
     def ids(self, name: str) -> set[int]:
         """Read `name[]=1&name[]=2` or `name[0]=1`; any other spelling is dropped in silence."""
         pattern = re.compile(re.escape(name) + r"\[\d*\]")
-        return {int(value) for key, value in self.query if pattern.fullmatch(key) and value.isdecimal()}
+        found = {pages.read_number(value) for key, value in self.query if pattern.fullmatch(key)}
+        return {number for number in found if number is not None}
 
     def flag(self, name: str) -> bool:
         return (self.value(name) or "").lower() in ("1", "true", "on", "yes")
@@ -68,7 +69,7 @@ class Call:
         """Read the body; what is no JSON object counts as empty, as the framework does."""
         try:
             body = json.loads(self.request.body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return cast(dict[str, Any], body) if isinstance(body, dict) else {}
 
@@ -122,7 +123,7 @@ def list_workspaces(call: Call) -> Answer:
 
 
 def _named_workspace(call: Call, text: object) -> Workspace:
-    workspace = call.world.workspaces.get(int(text)) if str(text).isdecimal() else None  # pyright: ignore[reportArgumentType]
+    workspace = call.world.workspaces.get(pages.read_number(str(text)) or 0)
     if workspace is None:
         raise no_record("workspace", text)
     if workspace.id not in _visible(call):
@@ -141,7 +142,7 @@ def switch_workspace(call: Call) -> Answer:
     if team_id is None:
         raise invalid("team_id", "The team id field is required.")
     workspace = _named_workspace(call, team_id)
-    call.world.current_workspace_id = workspace.id
+    call.world.switch(workspace.id, lag=call.config.switch_lag)
     return Answer(payload={"data": {"name": workspace.name}})
 
 
@@ -206,7 +207,8 @@ def list_sender_emails(call: Call) -> Answer:
 def _named_account(call: Call) -> Account:
     key = unquote(call.args[0]).lower()
     accounts = call.workspace.accounts
-    found = accounts.get(int(key)) if key.isdecimal() else next((a for a in accounts.values() if a.email == key), None)
+    number = pages.read_number(key)
+    found = accounts.get(number) if number else next((a for a in accounts.values() if a.email == key), None)
     if found is None:
         raise no_record("sender_email", key)
     return found
@@ -270,19 +272,20 @@ class Route(NamedTuple):
 
     template: str
     handlers: Mapping[str, Handler]
+    is_list: bool = False
 
 
 _EXACT = {
     route.template: route
     for route in (
         Route("/api/users", {"GET": get_user}),
-        Route("/api/workspaces", {"GET": list_workspaces}),
-        Route("/api/workspaces/v1.1", {"GET": list_workspaces}),
+        Route("/api/workspaces", {"GET": list_workspaces}, is_list=True),
+        Route("/api/workspaces/v1.1", {"GET": list_workspaces}, is_list=True),
         Route("/api/workspaces/switch-workspace", {"POST": switch_workspace}),
         Route("/api/workspaces/v1.1/switch-workspace", {"POST": switch_workspace}),
-        Route("/api/sender-emails", {"GET": list_sender_emails}),
-        Route("/api/tags", {"GET": list_tags}),
-        Route("/api/warmup/sender-emails", {"GET": list_warmup}),
+        Route("/api/sender-emails", {"GET": list_sender_emails}, is_list=True),
+        Route("/api/tags", {"GET": list_tags}, is_list=True),
+        Route("/api/warmup/sender-emails", {"GET": list_warmup}, is_list=True),
     )
 }
 _VARYING = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -129,10 +130,15 @@ def grown(account: Account, random_: random.Random, *, sent: int) -> Account:
     )
 
 
-def _add_workspace(world: World, number: int) -> Workspace:
-    created = stamp(world.now - timedelta(days=600 - number))
-    name = workspace_name(number - 1)
-    workspace = Workspace(number, name, name.lower().replace(" ", "-"), created, created, main=number == 1)
+def add_workspace(world: World, *, name: str = "") -> Workspace:
+    """Open a workspace with its system tags; without a name it gets the next one."""
+    number = world.next_workspace_id
+    world.next_workspace_id += 1
+    created = stamp(world.now - timedelta(days=max(0, 600 - number)))
+    name = name or workspace_name(number - 1)
+    workspace = Workspace(
+        number, name, "-".join(re.findall(r"[a-z0-9]+", name.lower())), created, created, main=number == 1
+    )
     world.workspaces[number] = workspace
     for tag, default in (("Google", True), ("Microsoft", True), ("Interested", True), ("Important", False)):
         world.add_tag(workspace, tag, default=default)
@@ -156,7 +162,7 @@ def make_world(*, seed: int, workspaces: int, accounts: int, skew: Sequence[floa
     random_ = world.rng("seed")
     plan: list[int] = []
     for number, size in enumerate(sizes(accounts, workspaces, skew, random_), start=1):
-        _add_workspace(world, number)
+        add_workspace(world)
         plan += [number] * size
     random_.shuffle(plan)
     for number in plan:

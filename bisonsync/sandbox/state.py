@@ -178,9 +178,11 @@ class World:
         self.steps = 0
         self.next_account_id = 1001
         self.next_tag_id = 501
+        self.next_workspace_id = 1
         self.workspaces: dict[int, Workspace] = {}
         self.tokens: dict[str, Token] = {}
         self.current_workspace_id = 1
+        self._switching: tuple[int, int] | None = None
 
     def rng(self, *parts: object) -> random.Random:
         """Make the generator for one purpose of this world."""
@@ -251,6 +253,12 @@ class World:
         workspace.name = name
         workspace.updated_at = stamp(self.now)
 
+    def remove_workspace(self, workspace_id: int) -> None:
+        """Close a workspace with all that is in it; its tokens open nothing any more."""
+        del self.workspaces[workspace_id]
+        if self.current_workspace_id == workspace_id:
+            self.switch(min(self.workspaces))
+
     def mint(self, workspace_id: int, name: str = "token") -> Token:
         """Make an api-user token of one workspace."""
         if workspace_id not in self.workspaces:
@@ -273,6 +281,19 @@ class World:
         for token in self.tokens.values():
             if token.id == token_id:
                 token.revoked = True
+
+    def switch(self, workspace_id: int, *, lag: int = 0) -> None:
+        """Let the super-admins' user go to another workspace, seen by them after `lag` more requests."""
+        if lag:
+            self._switching = (workspace_id, lag)
+        else:
+            self.current_workspace_id, self._switching = workspace_id, None
+
+    def note_super_admin_request(self) -> None:
+        """Bring a switch that lags one request nearer."""
+        if self._switching is not None:
+            workspace_id, lag = self._switching
+            self.switch(workspace_id, lag=lag - 1)
 
     def acting_workspace(self, token: Token) -> Workspace | None:
         """Tell in which workspace the token acts at this moment."""
