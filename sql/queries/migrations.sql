@@ -47,7 +47,7 @@ ORDER BY found;
 WITH made AS (
     SELECT
         CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
-        format('%%s.%%I', c.relnamespace::regnamespace, c.relname) AS identity,
+        c.relnamespace::regnamespace || '.' || quote_ident(c.relname) AS identity,
         coalesce(c.relacl, acldefault('r', c.relowner)) AS acl
     FROM pg_class AS c
     WHERE c.xmin = pg_current_xact_id()::xid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -61,7 +61,7 @@ WITH made AS (
     WHERE n.xmin = pg_current_xact_id()::xid
 )
 
-SELECT DISTINCT format('REVOKE ALL ON %%s %%s FROM %%s', m.kind, m.identity, coalesce(quote_ident(r.rolname), 'PUBLIC'))
+SELECT DISTINCT concat_ws(' ', 'REVOKE ALL ON', m.kind, m.identity, 'FROM', coalesce(quote_ident(r.rolname), 'PUBLIC'))
 FROM made AS m
 CROSS JOIN LATERAL aclexplode(m.acl) AS a
 LEFT JOIN pg_roles AS r ON r.oid = a.grantee

@@ -2,7 +2,7 @@
 -- The views and functions of ours that are there, with the checksum of their text; locks nothing.
 SELECT name, identity, checksum
 FROM public.bisonsync_objects
-WHERE CASE WHEN identity LIKE '%%(%%' THEN to_regprocedure(identity) IS NOT NULL ELSE to_regclass(identity) IS NOT NULL END
+WHERE CASE WHEN strpos(identity, '(') > 0 THEN to_regprocedure(identity) IS NOT NULL ELSE to_regclass(identity) IS NOT NULL END
 ORDER BY name;
 
 -- name: upsert_object
@@ -39,26 +39,29 @@ SELECT w.name
 FROM unnest(%(views)s::text[]) AS w (name)
 INNER JOIN standing AS s ON s.view = to_regclass(w.name)::oid;
 
+-- name: spell_drop
+-- The statement that drops one function, or these views together; locks nothing.
+SELECT
+    CASE WHEN bool_or(strpos(i.identity, '(') > 0) THEN 'DROP FUNCTION ' ELSE 'DROP VIEW ' END
+    || string_agg(i.identity, ', ')
+FROM unnest(%(identities)s::text[]) AS i (identity);
+
 -- name: list_grants
 -- Statements that give back what others than the owner may do with these views and functions; locks nothing.
 WITH objects AS (
-    SELECT format('TABLE %%s.%%I', c.relnamespace::regnamespace, c.relname) AS target, c.relowner AS owner, c.relacl AS acl
+    SELECT i.identity, 'TABLE' AS kind, c.relowner AS owner, c.relacl AS acl
     FROM unnest(%(identities)s::text[]) AS i (identity)
-    INNER JOIN pg_class AS c ON c.oid = CASE WHEN i.identity NOT LIKE '%%(%%' THEN to_regclass(i.identity) END
+    INNER JOIN pg_class AS c ON c.oid = CASE WHEN strpos(i.identity, '(') = 0 THEN to_regclass(i.identity) END
     UNION ALL
-    SELECT 'FUNCTION ' || i.identity, p.proowner, p.proacl
+    SELECT i.identity, 'FUNCTION', p.proowner, p.proacl
     FROM unnest(%(identities)s::text[]) AS i (identity)
-    INNER JOIN pg_proc AS p ON p.oid = CASE WHEN i.identity LIKE '%%(%%' THEN to_regprocedure(i.identity) END
+    INNER JOIN pg_proc AS p ON p.oid = CASE WHEN strpos(i.identity, '(') > 0 THEN to_regprocedure(i.identity) END
 )
 
 SELECT
-    format(
-        'GRANT %%s ON %%s TO %%s%%s',
-        a.privilege_type,
-        o.target,
-        coalesce(quote_ident(r.rolname), 'PUBLIC'),
-        CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
-    )
+    o.identity,
+    concat_ws(' ', 'GRANT', a.privilege_type, 'ON', o.kind, o.identity, 'TO', coalesce(quote_ident(r.rolname), 'PUBLIC'))
+    || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS statement
 FROM objects AS o
 CROSS JOIN LATERAL aclexplode(o.acl) AS a
 LEFT JOIN pg_roles AS r ON r.oid = a.grantee
