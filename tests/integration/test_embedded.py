@@ -8,10 +8,12 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ import pytest
 from bisonsync import embedded
 from bisonsync.embedded import binaries, place, server
 from bisonsync.errors import ConfigError, DatabaseError, DatabaseUnavailable
+from bisonsync.jobs import db
 
 FAST = {"fsync": "off"}
 STRANGER = pwd.getpwnam("daemon").pw_uid
@@ -35,6 +38,7 @@ def folder(session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     folder = Path(tempfile.mkdtemp(prefix="e", dir=session_folder))
     folder.chmod(0o755)
     monkeypatch.setattr(place, "_ROOT_DATA", folder / "var-lib")
+    monkeypatch.setattr(place, "_SOCKETS", folder)
     monkeypatch.setattr(binaries, "_ROOT_CACHE", folder / "var-cache")
     yield folder
     for lock in folder.rglob("lock"):
@@ -90,19 +94,27 @@ def in_process_of(uid: int, work: Callable[[], object]) -> object:
     return said
 
 
-def start_elsewhere(data_dir: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start the server from a process of its own, which prints the DSN."""
-    code = (
-        "import sys; from pathlib import Path; from bisonsync import embedded; "
-        "print(embedded.start(Path(sys.argv[1]), server_options={'fsync': 'off'}))"
-    )
-    root = str(Path(embedded.__file__).parents[2])
+def run_elsewhere(code: str, data_dir: Path) -> subprocess.Popen[str]:
+    """Run ``code`` on ``data_dir`` in a process of its own."""
+    preamble = "from pathlib import Path; from bisonsync import embedded; from bisonsync.jobs import db; "
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(data_dir)],
+        [sys.executable, "-c", preamble + f"data_dir = Path({str(data_dir)!r}); " + code],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": root, **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(embedded.__file__).parents[2])},
     )
+
+
+def start_elsewhere(data_dir: Path) -> subprocess.Popen[str]:
+    """Start the server from a process of its own, which prints the DSN."""
+    return run_elsewhere("print(embedded.start(data_dir, server_options={'fsync': 'off'}))", data_dir)
+
+
+def answer_once(listener: socket.socket, said: bytes) -> None:
+    conversation, _ = listener.accept()
+    with conversation:
+        conversation.recv(1024)
+        conversation.sendall(said)
 
 
 def found_binaries() -> list[Path]:
@@ -236,6 +248,29 @@ def test_gives_up_on_a_server_that_does_not_answer(postgres: Path, monkeypatch: 
     assert embedded.stop(postgres)
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"R\0\0\0\x08\0\0\0\0", "running"),
+        (b"E\0\0\0\x20SFATAL\0C57P03\0Mstarting up\0\0", "starting"),
+        (b"E\0\0\0\x20SFATAL\0C53300\0Mtoo many\0\0", "running"),
+        (b"", "starting"),
+    ],
+)
+def test_understands_what_a_server_answers(folder: Path, said: bytes, expected: str) -> None:
+    (folder / "data").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "data" / f".s.PGSQL.{place.PORT}"))
+        listener.listen()
+        answering = threading.Thread(target=answer_once, args=(listener, said))
+        answering.start()
+
+        state = embedded.status(folder).state
+
+        answering.join()
+    assert state == expected
+
+
 def test_status_and_stop_follow_the_server(folder: Path) -> None:
     directory = folder / "postgres"
     assert embedded.status(directory).state == "absent"
@@ -250,6 +285,21 @@ def test_status_and_stop_follow_the_server(folder: Path) -> None:
     assert embedded.status(directory).state == "stopped"
     assert embedded.status(directory).pid is None
     assert not embedded.stop(directory)
+
+
+def test_db_command_tells_and_stops(postgres: Path) -> None:
+    assert db.status(postgres) == embedded.status(postgres)
+
+    assert db.stop(postgres) == db.StopResult(was_running=True, directory=postgres)
+    assert db.stop(postgres) == db.StopResult(was_running=False, directory=postgres)
+
+
+def test_db_command_starts_the_server_and_becomes_psql(postgres: Path) -> None:
+    embedded.stop(postgres)
+
+    psql = run_elsewhere("db.psql(['-tAc', 'SELECT current_database()'], data_dir)", postgres)
+
+    assert psql.communicate()[0].strip() == "bisonsync"
 
 
 def test_stop_ends_open_sessions(postgres: Path) -> None:
@@ -267,10 +317,8 @@ def test_a_long_path_gets_a_private_folder_for_its_socket(folder: Path) -> None:
 
     socket_dir = place.find_place(directory).socket_dir
     assert ask(dsn, "SELECT 1") == 1
-    assert not socket_dir.is_relative_to(directory)
+    assert socket_dir.parent == folder
     assert stat.S_IMODE(socket_dir.stat().st_mode) == 0o700
-    embedded.stop(directory)
-    socket_dir.rmdir()
 
 
 def test_refuses_a_socket_folder_that_is_open_to_others(folder: Path) -> None:
@@ -281,8 +329,6 @@ def test_refuses_a_socket_folder_that_is_open_to_others(folder: Path) -> None:
 
     with pytest.raises(DatabaseUnavailable, match="open to others"):
         embedded.start(directory, server_options=FAST)
-
-    socket_dir.rmdir()
 
 
 def test_refuses_a_folder_with_other_files(folder: Path) -> None:
