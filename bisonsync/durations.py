@@ -25,7 +25,8 @@ def parse_duration(value: str | float) -> timedelta:
         return _bounded(_milliseconds(value.strip()))
     if value < 0:
         raise ValueError("must not be negative")
-    return _bounded(float(value) * 1_000 if math.isfinite(value) else math.inf)
+    # Compared before it is multiplied: a whole number may be too large for a float.
+    return _bounded(value * 1_000.0 if value <= LONGEST.total_seconds() else math.inf)
 
 
 def format_duration(value: timedelta) -> str:

@@ -57,13 +57,16 @@ class Output:
             sys.stderr.write(f"{message}\n" if level == "info" else f"{level}: {message}\n")
 
     def problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """What went wrong, as (message, hint) pairs; equal hints are given once, after the last that shares them."""
-        for number, (message, hint) in enumerate(problems[:MAX_PROBLEMS_SHOWN]):
-            is_last_with_hint = number + 1 >= min(len(problems), MAX_PROBLEMS_SHOWN) or problems[number + 1][1] != hint
-            self.log(message + (f"\n  → {hint}" if hint and is_last_with_hint and not self.log_json else ""), level="error",
-                     **({"hint": hint} if hint and self.log_json else {}))
-        if len(problems) > MAX_PROBLEMS_SHOWN:
-            self.log(f"and {len(problems) - MAX_PROBLEMS_SHOWN} more; all of them: bisonsync runs show", level="error")
+        """What went wrong, a line each: (message, next step); a step that repeats is told with the last that shares it."""
+        shown = problems[:MAX_PROBLEMS_SHOWN]
+        for number, (message, hint) in enumerate(shown):
+            repeats = number + 1 < len(shown) and shown[number + 1][1] == hint
+            if self.log_json:
+                self.log(message, level="error", hint=hint)
+            else:
+                self.log(message + (f" → {hint}" if hint and not repeats else ""), level="error")
+        if len(problems) > len(shown):
+            self.log(f"and {len(problems) - len(shown)} more → bisonsync runs show", level="error")
 
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Iterable[int] = ()

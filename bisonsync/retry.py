@@ -18,7 +18,7 @@ BACKOFF_CAP_SECONDS = 10.0
 RETRY_AFTER_CAP_SECONDS = 120.0
 
 
-class Transient(Exception):  # noqa: N818  # a condition that passes, not an error an operator sees
+class Transient(Exception):  # a condition that passes, not an error an operator sees
     """Asking again may help. ``retry_after`` is what the server asked us to wait, in seconds."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None, rate_limited: bool = False) -> None:

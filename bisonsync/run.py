@@ -95,6 +95,7 @@ class Result:
 
 def exit_code(codes: list[int], *, committed: bool) -> int:
     """The exit code of a run with these causes, in the order in which they came."""
+    codes = [code for code in codes if code]
     for first in (130, 143, 1, 8, 7):
         if first in codes:
             return first
@@ -160,3 +161,25 @@ class Run:
 def label(key: WorkspaceKey) -> str:
     """A workspace as shown in messages: ``instance/id``."""
     return f"{key[0]}/{key[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceAccess:
+    """One configured instance: its client, its super-admin key, and the workspace tokens that stand in the settings."""
+
+    client: InstanceClient
+    api_key: str | None = field(repr=False)
+    workspace_keys: Mapping[int, str] = field(repr=False)
+    concurrency: int = 10
+
+
+@dataclass(frozen=True)
+class SetupRun:
+    """A run over instances and their registry rather than over lists."""
+
+    run_id: UUID
+    host: str
+    control: Database
+    instances: Mapping[str, InstanceAccess]
+    dry_run: bool
+    max_shrink: float

@@ -283,9 +283,7 @@ class InstanceClient:
         """The value of a good answer, Transient for one that may pass, another error for a final one."""
         status = answer.status
         if status in TRANSIENT_STATUS or status >= 500:
-            raise Transient(
-                f"HTTP {status}", retry_after=self._retry_after(answer), rate_limited=status == 429
-            )
+            raise Transient(f"HTTP {status}", retry_after=self._retry_after(answer), rate_limited=status == 429)
         if status in (401, 403):
             raise CredentialsError(
                 f"instance {self.instance}: {who} was refused with HTTP {status} at {method} {_path(target)}",

@@ -76,7 +76,7 @@ class Lanes:
                 if future.set_running_or_notify_cancel():
                     try:
                         result = call()
-                    except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits for the future
+                    except BaseException as error:  # it belongs to whoever waits for the future
                         future.set_exception(error)
                     else:
                         future.set_result(result)

@@ -17,7 +17,7 @@ from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
 from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseLost, Stopped
 from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
-from bisonsync.run import PARTIAL_EXIT, Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.run import Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
 from bisonsync.store import accounts, leases
 from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
 from bisonsync.store.leases import Lease
@@ -115,7 +115,11 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
     extra = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
     mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
     tags = [
-        {key: value for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default)) if value is not None}
+        {
+            key: value
+            for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default))
+            if value is not None
+        }
         for tag in sorted(row.tags or [], key=lambda tag: (tag.id or 0, tag.name))
     ]
     fields: dict[str, Any] = {
@@ -243,7 +247,7 @@ class _InstancePoll:
         except CancelledError:
             # Only a stop closes the lanes while a workspace waits for them.
             return self._make(row, "skipped", {}, ())
-        except Exception as error:  # noqa: BLE001  # one workspace's surprise must not stop the others
+        except Exception as error:  # one workspace's surprise must not stop the others
             import traceback
 
             bug = BisonsyncError(f"{type(error).__name__}: {error}", hint="this is a bug; the traceback is above")
@@ -358,7 +362,9 @@ class _InstancePoll:
         problems: list[Problem] = []
         if merged.verdict == "incomplete":
             problems.append(
-                Problem("incomplete", f"{name}: {merged.reason}", "nothing was removed; the next run reads it again", name)
+                Problem(
+                    "incomplete", f"{name}: {merged.reason}", "nothing was removed; the next run reads it again", name
+                )
             )
         if merged.verdict == "guarded":
             problems.append(
@@ -446,9 +452,7 @@ def _fault(invalid: InvalidRow) -> Fault:
     return Fault(record_id, invalid.field, invalid.error_type, invalid.message, invalid.row)
 
 
-def _result(
-    run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]
-) -> Result:
+def _result(run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]) -> Result:
     ordered = tuple(
         outcomes.get(row.key)
         or WorkspaceOutcome(row.bison_instance, row.bison_workspace_id, row.workspace_name, "skipped")
@@ -475,4 +479,10 @@ def _result(
         "retries": sum(stat.retries for stat in stats),
         "rate_limited": sum(stat.rate_limited for stat in stats),
     }
-    return Result(counts=counts, workspaces=ordered, problems=problems)
+    summary = (
+        f"{counts['workspaces_ok']} of {counts['workspaces_total']} workspaces complete, "
+        f"{counts['accounts_read']} accounts read, {counts['inserted']} inserted, {counts['updated']} updated, "
+        f"{counts['removed']} removed, {counts['restored']} restored, {counts['unchanged']} unchanged, "
+        f"{counts['requests']} requests"
+    )
+    return Result(counts=counts, workspaces=ordered, problems=problems, summary=summary)

@@ -194,7 +194,13 @@ def record_failure(
     key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
     conn.execute(
         _Q["record_failure"],
-        {**key, "resource": RESOURCE, "verdict": verdict, "error": error["message"], "interval_seconds": interval_seconds},
+        {
+            **key,
+            "resource": RESOURCE,
+            "verdict": verdict,
+            "error": error["message"],
+            "interval_seconds": interval_seconds,
+        },
     )
     conn.execute(
         _Q["record_result"],

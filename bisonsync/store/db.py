@@ -156,7 +156,8 @@ class Database:
         """Raise at once what no waiting cures: a refused login, an unknown database, a statement that took too long."""
         if isinstance(error, pg.QueryCanceled):
             raise DatabaseError(
-                f"database {self.where}: {_first_line(error)}", hint="look for what keeps it busy; the next run tries again"
+                f"database {self.where}: {_first_line(error)}",
+                hint="look for what keeps it busy; the next run tries again",
             ) from error
         if isinstance(error, psycopg.OperationalError) and not error.sqlstate:
             text = str(error)
@@ -177,7 +178,8 @@ class Database:
             with self.connect() as conn:
                 rows = conn.execute(_Q["find_blockers"]).fetchall()
             holders = "; ".join(
-                f"pid {pid} ({application or 'unnamed'}, {state}) for {seconds} s" for pid, application, state, seconds in rows
+                f"pid {pid} ({application or 'unnamed'}, {state}) for {seconds} s"
+                for pid, application, state, seconds in rows
             )
         except (psycopg.Error, DatabaseError):
             pass

@@ -101,7 +101,10 @@ def take(
     }
     conn.execute(_Q["create_leases"], parameters)
     rows = conn.execute(_Q["take_leases"], parameters).fetchall()
-    return [Lease(job, instance, workspace_id, generation, run_id, ttl_seconds) for instance, workspace_id, generation in rows]
+    return [
+        Lease(job, instance, workspace_id, generation, run_id, ttl_seconds)
+        for instance, workspace_id, generation in rows
+    ]
 
 
 def list_holders(conn: Connection, job: str) -> list[Holder]:

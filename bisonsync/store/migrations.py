@@ -92,16 +92,27 @@ def apply_next(conn: Connection, files: SchemaFiles) -> str | None:
     return migration.name
 
 
-def refresh_objects(
-    conn: Connection, files: SchemaFiles, readers: str | Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What ``refresh_objects`` did: names of views and functions, access statements, and what it may not do itself."""
+
+    objects: tuple[str, ...]
+    access: tuple[str, ...]
+    unpublished: tuple[str, ...]
+
+
+def refresh_objects(conn: Connection, files: SchemaFiles, readers: str | Sequence[str] = ()) -> Refreshed:
     """Make changed views and functions anew and put access right, inside the transaction that is open.
 
-    Returns the names made and the access statements run; writes nothing when all is as it should be.
-    Raises SchemaMismatch when something foreign stands on a view that must be dropped; ConfigError for ``readers``.
+    Writes nothing when all is as it should be. Raises SchemaMismatch when something foreign stands on a view that
+    must be dropped; ConfigError for ``readers``.
     """
     take_lock(conn)
-    return schema_objects.replace_changed(conn, files.objects), schema_objects.apply_access(conn, readers)
+    return Refreshed(
+        tuple(schema_objects.replace_changed(conn, files.objects)),
+        tuple(schema_objects.apply_access(conn, readers)),
+        tuple(schema_objects.list_unpublished(conn)),
+    )
 
 
 def apply_all(conn: Connection, readers: str | Sequence[str] = ()) -> None:

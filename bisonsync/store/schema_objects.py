@@ -96,6 +96,12 @@ def apply_access(conn: Connection, readers: str | Sequence[str]) -> list[str]:
     return done
 
 
+def list_unpublished(conn: Connection) -> list[str]:
+    """The tables that are missing from Realtime's publication, because it belongs to somebody else."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["list_unpublished"]).fetchall()
+
+
 def execute_all(conn: Connection, statements: Iterable[str]) -> None:
     """Run statements that the server itself has spelled."""
     for statement in statements:

@@ -61,7 +61,14 @@ def list_open_intents(conn: Connection) -> list[OpenIntent]:
 
 
 def store_token(
-    conn: Connection, instance: str, workspace_id: int, *, token: str, token_name: str, token_id: int | None, status: str
+    conn: Connection,
+    instance: str,
+    workspace_id: int,
+    *,
+    token: str,
+    token_name: str,
+    token_id: int | None,
+    status: str,
 ) -> None:
     """Keep a token in place of an older one."""
     conn.execute(

@@ -75,3 +75,16 @@ SELECT to_regprocedure('bisonsync_private.access_changes(jsonb)') IS NOT NULL;
 -- Statements that would bring grants, policies and publication to what the rules say; locks nothing.
 SELECT statement
 FROM bisonsync_private.access_changes(%(readers)s::jsonb) AS statement;
+
+-- name: list_unpublished
+-- Tables that Realtime's publication lacks although the rules say it should have them; locks nothing.
+SELECT l.identity
+FROM bisonsync_private.access_list() AS l
+INNER JOIN pg_publication AS b ON b.pubname = 'supabase_realtime'
+WHERE
+    l.is_published
+    AND NOT EXISTS (
+        SELECT FROM pg_publication_tables AS x
+        WHERE x.pubname = b.pubname AND x.schemaname || '.' || x.tablename = l.identity
+    )
+ORDER BY l.identity;

@@ -1,0 +1,430 @@
+"""Fills the registry of workspaces and gives each a token that acts in it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from bisonsync.api.client import InstanceClient
+from bisonsync.api.lanes import Lanes
+from bisonsync.api.lists import InvalidRow, ListReader
+from bisonsync.errors import (
+    ApiRefused,
+    ApiUnavailable,
+    BisonsyncError,
+    ConfigError,
+    CredentialsError,
+    DatabaseError,
+    GuardRefused,
+    Stopped,
+)
+from bisonsync.models import MintedToken, Workspace
+from bisonsync.run import InstanceAccess, Problem, Result, SetupRun, WorkspaceKey, WorkspaceOutcome, label
+from bisonsync.store import registry, tokens
+from bisonsync.store.registry import WorkspaceRow
+
+# The older path is for hosts that do not know the newer one.
+LIST_PATHS = ("/api/workspaces/v1.1", "/api/workspaces")
+# Below this many, a single workspace that vanishes would be "more than 20 %".
+VANISH_TOLERATED = 1
+
+TokenState = Literal["valid", "mismatch", "refused", "missing", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCheck:
+    """What the API says of one workspace's token."""
+
+    state: TokenState
+    problem: Problem | None = None
+
+
+def discover(run: SetupRun) -> Result:
+    """Register the workspaces that each instance lists; new ones are active at once.
+
+    With a super-admin key the list is read whole; without one, each token in the settings names its own workspace.
+    A workspace that a complete list does not show is noted as vanished and stays active; when several vanish at once,
+    nothing is noted and the run is guarded. Each instance is committed by itself.
+    """
+    counts = {"instances": len(run.instances), "workspaces_total": 0, "added": 0, "changed": 0, "vanished": 0}
+    problems: list[Problem] = []
+    committed = False
+    for name, access in run.instances.items():
+        try:
+            names, is_whole = _list_names(name, access)
+            counts["workspaces_total"] += len(names)
+            if not run.dry_run:
+                changes = run.control.run(
+                    lambda conn, name=name, names=names: registry.upsert_workspaces(conn, name, names)
+                )
+                counts["added"] += changes.added
+                counts["changed"] += changes.changed
+                committed = True
+            if is_whole:
+                counts["vanished"] += _note_vanished(run, name, names)
+        except Stopped:
+            raise
+        except BisonsyncError as error:
+            problems.append(Problem.of(error))
+    summary = (
+        f"{counts['workspaces_total']} workspaces listed, {counts['added']} added, {counts['changed']} renamed or back, "
+        f"{counts['vanished']} vanished"
+    )
+    return Result(counts, problems=tuple(problems), committed=committed, summary=summary)
+
+
+def mint_tokens(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
+    """Make one api-user token for each workspace that has no valid one, and store it.
+
+    The intent is committed before the API is asked, the token at once when it comes. A token whose answer was lost
+    is never asked for again under its name; it is named in a problem, for it may exist.
+    """
+    stored = _stored_tokens(run)
+
+    def work(row: WorkspaceRow) -> tuple[str, Problem | None]:
+        access = run.instances.get(row.bison_instance)
+        if access is None:
+            return "failed", Problem.of(_not_configured(row), label(row.key))
+        check = check_token(access, row, stored.get(row.key))
+        if not run.dry_run and row.key in stored and check.state != "unknown":
+            _note(run, row, check)
+        if check.state in ("valid", "unknown"):
+            return ("kept" if check.state == "valid" else "failed"), check.problem
+        if row.bison_workspace_id in access.workspace_keys:
+            return "failed", check.problem
+        if access.api_key is None:
+            missing = CredentialsError(
+                f"instance {row.bison_instance} has no api_key to make tokens with",
+                hint="give instances.NAME.api_key_file, the super-admin's key",
+            )
+            return "failed", Problem.of(missing, label(row.key))
+        if run.dry_run:
+            return "minted", None
+        _mint(run, access.client, access.api_key, row)
+        return "minted", None
+
+    outcomes = _side_by_side(run, rows, work)
+    problems = [*_lost_intents(run, rows)]
+    counts = {"workspaces_total": len(rows), **{name: _count(outcomes, name) for name in ("minted", "kept", "failed")}}
+    return Result(
+        counts,
+        workspaces=tuple(_as_outcome(row, *outcomes[row.key]) for row in rows),
+        problems=tuple(problems),
+        summary=f"{counts['minted']} tokens made, {counts['kept']} valid already, {counts['failed']} failed",
+    )
+
+
+def verify(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
+    """Ask for each workspace's token in which workspace it acts, and note the answer."""
+    stored = _stored_tokens(run)
+    states: dict[WorkspaceKey, TokenState] = {}
+
+    def work(row: WorkspaceRow) -> tuple[str, Problem | None]:
+        access = run.instances.get(row.bison_instance)
+        if access is None:
+            return "unknown", Problem.of(_not_configured(row), label(row.key))
+        check = check_token(access, row, stored.get(row.key))
+        states[row.key] = check.state
+        if not run.dry_run and row.key in stored and check.state != "unknown":
+            _note(run, row, check)
+        return check.state, check.problem
+
+    outcomes = _side_by_side(run, rows, work)
+    names = ("valid", "mismatch", "refused", "missing", "unknown")
+    counts = {"workspaces_total": len(rows), **{name: _count(outcomes, name) for name in names}}
+    return Result(
+        counts,
+        workspaces=tuple(_as_outcome(row, *outcomes[row.key]) for row in rows),
+        summary=", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "no workspace",
+        details={"tokens": [{"workspace": label(row.key), "state": outcomes[row.key][0]} for row in rows]},
+    )
+
+
+def check_token(access: InstanceAccess, row: WorkspaceRow, stored: str | None) -> TokenCheck:
+    """Ask a token in which workspace it acts."""
+    name = label(row.key)
+    token = access.workspace_keys.get(row.bison_workspace_id) or stored
+    if not token:
+        hint = "run 'bisonsync workspaces mint-tokens'"
+        return TokenCheck("missing", Problem("credentials", f"workspace {name} has no token", hint, name, 4))
+    try:
+        acting = access.client.get_acting_workspace(token, who=f"the token of workspace {name}")
+    except CredentialsError as error:
+        return TokenCheck("refused", Problem.of(error, name))
+    except (ApiUnavailable, ApiRefused) as error:
+        return TokenCheck("unknown", Problem.of(error, name))
+    if acting.id != row.bison_workspace_id:
+        return TokenCheck(
+            "mismatch",
+            Problem(
+                GuardRefused.kind,
+                f"the token of workspace {name} acts in workspace {acting.id} ({acting.name})",
+                "run 'bisonsync workspaces mint-tokens' to give it one of its own",
+                name,
+                GuardRefused.exit_code,
+            ),
+        )
+    return TokenCheck("valid")
+
+
+def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, token: str | None) -> Result:
+    """Register one workspace by hand; with a token, only if the token acts in it."""
+    access = run.instances.get(instance)
+    if access is None:
+        raise ConfigError(
+            f"instance {instance!r} is not in the settings",
+            hint=f"configured are: {', '.join(run.instances) or 'none'}",
+        )
+    if token:
+        acting = access.client.get_acting_workspace(token, who="the given token")
+        if acting.id != workspace_id:
+            raise GuardRefused(
+                f"the given token acts in workspace {acting.id} ({acting.name}), not in {workspace_id}: nothing was stored",
+                hint="give the id or the token that belong together",
+            )
+        name = name or acting.name
+    shown = (name or "").strip() or f"workspace {workspace_id}"
+
+    def work(conn: Any) -> registry.RegistryChanges:
+        changes = registry.upsert_workspaces(conn, instance, {workspace_id: shown})
+        if token:
+            tokens.store_token(
+                conn, instance, workspace_id, token=token, token_name="given by hand", token_id=None, status="valid"
+            )
+        return changes
+
+    if run.dry_run:
+        return Result({"added": 0, "changed": 0}, summary=f"would register {instance}/{workspace_id} ({shown})")
+    changes = run.control.run(work)
+    said = "registered" if changes.added else "renamed" if changes.changed else "already registered"
+    return Result(
+        {"added": changes.added, "changed": changes.changed},
+        committed=True,
+        summary=f"{instance}/{workspace_id} ({shown}) {said}{', token stored' if token else ''}",
+    )
+
+
+def set_active(run: SetupRun, rows: Iterable[WorkspaceRow], *, active: bool) -> Result:
+    """Switch workspaces on or off."""
+    chosen = list(rows)
+
+    def work(conn: Any) -> int:
+        return sum(registry.set_active(conn, *row.key, active=active) for row in chosen)
+
+    changed = sum(row.is_active != active for row in chosen) if run.dry_run else run.control.run(work)
+    word = "active" if active else "inactive"
+    return Result(
+        {"workspaces_total": len(chosen), "changed": changed},
+        committed=not run.dry_run,
+        summary=f"{changed} workspaces are {word} now, {len(chosen) - changed} were already",
+    )
+
+
+def _list_names(instance: str, access: InstanceAccess) -> tuple[dict[int, str], bool]:
+    """Id to name of an instance's workspaces, and whether that is the proven whole."""
+    if access.api_key is not None:
+        return _list_by_key(instance, access.client, access.api_key), True
+    if not access.workspace_keys:
+        raise CredentialsError(
+            f"instance {instance} has no api_key to list its workspaces with",
+            hint=f"give instances.{instance}.api_key_file, or register by hand: 'bisonsync workspaces add'",
+        )
+    names: dict[int, str] = {}
+    for workspace_id, key in access.workspace_keys.items():
+        acting = access.client.get_acting_workspace(key, who=f"the token of workspace {instance}/{workspace_id}")
+        if acting.id != workspace_id:
+            raise GuardRefused(
+                f"the token in instances.{instance}.workspaces.{workspace_id} acts in workspace {acting.id}",
+                hint="put it under the id it belongs to",
+            )
+        names[acting.id] = _shown(acting)
+    return names, False
+
+
+def _list_by_key(instance: str, client: InstanceClient, key: str) -> dict[int, str]:
+    who = f"the super-admin key of instance {instance}"
+    for path in LIST_PATHS:
+        try:
+            page = client.get_page(path, {}, token=key, who=who)
+        except ApiRefused as error:
+            if error.status == 404 and path != LIST_PATHS[-1]:
+                continue
+            raise
+        if page.total is None and page.last_page is None and page.next_cursor is None:
+            rows = [_read_workspace(raw) for raw in page.rows]
+            invalid = [row for row in rows if isinstance(row, InvalidRow)]
+            named = dict(row for row in rows if not isinstance(row, InvalidRow))
+        else:
+            lanes = Lanes(4, name=f"workspaces-{instance}")
+            try:
+                read = ListReader(
+                    client, lanes, owner=instance, path=path, token=key, who=who, read_row=_read_workspace
+                ).read()
+            finally:
+                lanes.close()
+            if not read.is_complete:
+                raise ApiUnavailable(
+                    f"instance {instance}: the list of workspaces could not be read whole: {read.reason}",
+                    hint="nothing was changed; run it again",
+                )
+            invalid, named = read.invalid, read.rows
+        if invalid:
+            raise ApiUnavailable(
+                f"instance {instance}: a row of the list of workspaces is unreadable: {invalid[0].message}",
+                hint="nothing was changed; register what you need by hand: 'bisonsync workspaces add'",
+            )
+        return named
+    raise AssertionError("the last path returns or raises")
+
+
+def _read_workspace(raw: Any) -> tuple[int, str] | InvalidRow:
+    try:
+        workspace = Workspace.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        return InvalidRow(None, ".".join(map(str, first["loc"])), first["type"], first["msg"], None)
+    return workspace.id, _shown(workspace)
+
+
+def _shown(workspace: Workspace) -> str:
+    return workspace.name or f"workspace {workspace.id}"
+
+
+def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> int:
+    """Note what the list does not show any more, unless so much is gone that the key rather sees less."""
+    missing = run.control.run(lambda conn: registry.list_missing(conn, instance, list(names)))
+    if not missing:
+        return 0
+    known = len(names) + len(missing)
+    if len(missing) > VANISH_TOLERATED and len(missing) > run.max_shrink * known:
+        raise GuardRefused(
+            f"instance {instance}: the list shows {len(names)} workspaces, {len(missing)} known ones are missing; "
+            "none was marked as vanished",
+            hint="the key may see less than before; it must be a super-admin's",
+        )
+    if not run.dry_run:
+        run.control.run(lambda conn: registry.mark_vanished(conn, instance, missing))
+    return len(missing)
+
+
+def _stored_tokens(run: SetupRun) -> dict[WorkspaceKey, str]:
+    return {(row.bison_instance, row.bison_workspace_id): row.token for row in run.control.run(tokens.list_tokens)}
+
+
+def _note(run: SetupRun, row: WorkspaceRow, check: TokenCheck) -> None:
+    error = check.problem.message if check.problem else None
+    run.control.run(lambda conn: tokens.set_status(conn, *row.key, check.state, error))
+
+
+def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) -> None:
+    """Make, store and try one token. Raises what the API or the new token's identity gives cause for."""
+    name = f"bisonsync {run.host} {str(run.run_id)[:8]}"
+    intent = run.control.run(lambda conn: tokens.open_intent(conn, *row.key, name))
+    who = f"the super-admin key of instance {row.bison_instance}"
+    try:
+        minted = client.create_token(key, row.bison_workspace_id, name, who=who)
+    except (ApiRefused, CredentialsError) as error:
+        _close(run, intent, "failed", error.message)
+        raise
+    except BisonsyncError as error:
+        _close(run, intent, "unknown", error.message)
+        raise ApiUnavailable(
+            f"workspace {label(row.key)}: whether the token {name!r} was made is not known: {error.message}",
+            hint=f"look for {name!r} under the workspace's API tokens, delete it there, and run mint-tokens again",
+        ) from error
+    _store(run, row, minted, name, intent)
+    acting = client.get_acting_workspace(minted.plain_text_token, who=f"the new token of workspace {label(row.key)}")
+    is_right = acting.id == row.bison_workspace_id
+    run.control.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
+    if not is_right:
+        raise GuardRefused(
+            f"the new token of workspace {label(row.key)} acts in workspace {acting.id} ({acting.name}); it is not used",
+            hint="make an api-user token of that workspace by hand: 'bisonsync workspaces add --token-file'",
+        )
+
+
+def _store(run: SetupRun, row: WorkspaceRow, minted: MintedToken, name: str, intent: int) -> None:
+    def work(conn: Any) -> None:
+        tokens.store_token(
+            conn, *row.key, token=minted.plain_text_token, token_name=name, token_id=minted.id, status="minting"
+        )
+        tokens.close_intent(conn, intent, "stored")
+
+    run.control.run(work)
+
+
+def _close(run: SetupRun, intent: int, outcome: str, detail: str) -> None:
+    run.control.run(lambda conn: tokens.close_intent(conn, intent, outcome, detail))
+
+
+def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
+    """Tokens of earlier runs that were asked for and whose answer never came."""
+    keys = {row.key for row in rows}
+    return [
+        Problem(
+            "lost_token",
+            f"workspace {label((intent.bison_instance, intent.bison_workspace_id))}: a token {intent.token_name!r} "
+            f"was asked for at {intent.intent_at:%Y-%m-%d %H:%M} UTC and never arrived",
+            "look for it under the workspace's API tokens and delete it there",
+            label((intent.bison_instance, intent.bison_workspace_id)),
+            0,
+        )
+        for intent in run.control.run(tokens.list_open_intents)
+        if (intent.bison_instance, intent.bison_workspace_id) in keys
+    ]
+
+
+def _side_by_side(
+    run: SetupRun, rows: Sequence[WorkspaceRow], work: Callable[[WorkspaceRow], tuple[str, Problem | None]]
+) -> dict[WorkspaceKey, tuple[str, Problem | None]]:
+    """Do ``work`` for every row on each instance's lanes; an error becomes the row's own problem."""
+    lanes = {
+        name: Lanes(access.concurrency, name=f"setup-{name}")
+        for name, access in run.instances.items()
+        if any(row.bison_instance == name for row in rows)
+    }
+
+    def guarded(row: WorkspaceRow) -> tuple[str, Problem | None]:
+        try:
+            return work(row)
+        except (Stopped, DatabaseError):
+            raise
+        except BisonsyncError as error:
+            return "failed", Problem.of(error, label(row.key))
+
+    try:
+        futures = {
+            row.key: lanes[row.bison_instance].submit(row.key, lambda row=row: guarded(row))
+            for row in rows
+            if row.bison_instance in lanes
+        }
+        done = {key: future.result() for key, future in futures.items()}
+    finally:
+        for lane in lanes.values():
+            lane.close(timeout_seconds=1.0)
+    return done | {row.key: guarded(row) for row in rows if row.key not in done}
+
+
+def _as_outcome(row: WorkspaceRow, state: str, problem: Problem | None) -> WorkspaceOutcome:
+    is_good = state in ("minted", "kept", "valid")
+    return WorkspaceOutcome(
+        *row.key,
+        row.workspace_name,
+        "complete" if is_good else "guarded" if problem and problem.exit_code == GuardRefused.exit_code else "failed",
+        problems=(problem,) if problem else (),
+        committed=is_good,
+    )
+
+
+def _count(outcomes: Mapping[WorkspaceKey, tuple[str, Problem | None]], state: str) -> int:
+    return sum(outcome[0] == state for outcome in outcomes.values())
+
+
+def _not_configured(row: WorkspaceRow) -> ConfigError:
+    return ConfigError(
+        f"workspace {label(row.key)}: instance {row.bison_instance!r} is not in the settings",
+        hint=f"add [instances.{row.bison_instance}] with base_url",
+    )

@@ -1,0 +1,682 @@
+"""What every command shares: settings, connection, leases, ledger, report and exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
+
+from bisonsync import __version__
+from bisonsync.clock import SystemClock
+from bisonsync.errors import BisonsyncError, ConfigError, CredentialsError, LeaseBusy
+from bisonsync.output import Output
+from bisonsync.run import (
+    VERDICTS,
+    InstanceAccess,
+    Problem,
+    Result,
+    Run,
+    SetupRun,
+    WorkspaceAccess,
+    WorkspaceKey,
+    label,
+)
+
+if TYPE_CHECKING:
+    from bisonsync.api.client import InstanceClient
+    from bisonsync.settings import Sources
+    from bisonsync.settings.models import Instance, Settings
+    from bisonsync.store.db import Database
+    from bisonsync.store.leases import Lease
+    from bisonsync.store.registry import WorkspaceRow
+
+DEFAULT_LEASE_TTL_SECONDS = 60.0
+HEARTBEATS_PER_TTL = 4
+# A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
+BUDGET_BLOCK_PER_LANE = 3
+LOCK_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global options."""
+
+    config: Path | None = None
+    database_url: str | None = None
+    workspaces: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
+    dry_run: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    log_json: bool = False
+    no_color: bool = False
+    deadline_seconds: float | None = None
+    jitter_seconds: float = 0.0
+    lock_wait_seconds: float = 0.0
+    skip_if_locked: bool = False
+
+
+def execute(options: Options, job: str, body: Callable[[Session], Result]) -> NoReturn:
+    """Run a command to its end: whatever happens becomes one report and one exit code."""
+    session = Session(options, job)
+    result = session.carry_out(body)
+    code = session.report(result)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: tearing the interpreter down would cost as much as importing half of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # The reader of a pipe is gone; there is nobody left to tell.
+            code = code or 1
+    os._exit(code)
+
+
+class Session:
+    """One command: gives what it needs when it needs it, and nothing earlier."""
+
+    def __init__(self, options: Options, job: str) -> None:
+        self.options = options
+        self.job = job
+        self.run_id = uuid4()
+        self.clock = SystemClock()
+        self.output = Output(
+            as_json=options.as_json,
+            quiet=options.quiet,
+            verbose=options.verbose,
+            log_json=options.log_json,
+            color=not (options.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"),
+        )
+        self._began = time.monotonic()
+        self._started_at = self.clock.now()
+        self._databases: list[Database] = []
+        self._clients: list[InstanceClient] = []
+        self._ledger_open = False
+        self._heart: threading.Event | None = None
+
+    # What a command may ask for
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What was given as settings, not yet checked."""
+        from bisonsync import settings
+
+        overrides = {"database_url": self.options.database_url} if self.options.database_url else {}
+        return settings.locate(self.options.config, environ=os.environ, overrides=overrides)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The checked settings. Raises ConfigError with every problem."""
+        from bisonsync import settings
+
+        return settings.load(self.sources)
+
+    @property
+    def access_readers(self) -> str | list[str]:
+        """Who may read besides the owner; checks all settings only where something is said about it."""
+        said = any(key[0] == "access" for key in self.sources.entries)
+        return self.settings.access.readers if said else []
+
+    @cached_property
+    def dsn(self) -> str:
+        """The database's address; starts the embedded server when that is the database."""
+        url = self.sources.database_url()
+        if url == "embedded":
+            from bisonsync import embedded
+
+            return embedded.start()
+        return url
+
+    @cached_property
+    def db(self) -> Database:
+        """For the work itself."""
+        return self._database(max_connections=4)
+
+    @cached_property
+    def control(self) -> Database:
+        """For leases, ledger and budget: never waits behind the work."""
+        return self._database(max_connections=2)
+
+    def client(self, name: str, instance: Instance, *, deadline: float) -> InstanceClient:
+        """The conversation with one instance."""
+        from bisonsync.api.budget import Grant, RateBudget
+        from bisonsync.api.client import InstanceClient
+        from bisonsync.api.http import Http
+        from bisonsync.store import budgets
+
+        polling = self.settings.polling
+
+        def take(wanted: int) -> Grant:
+            rate = instance.requests_per_minute
+            tokens, wait = self.control.run(
+                lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
+            )
+            return Grant(tokens, wait)
+
+        budget = RateBudget(
+            take,
+            lambda tokens: self.control.run(lambda conn: budgets.give_back(conn, name, tokens)),
+            lambda seconds: self.control.run(lambda conn: budgets.block(conn, name, seconds)),
+            clock=self.clock,
+            block_size=min(BUDGET_BLOCK_PER_LANE * instance.concurrency, instance.requests_per_minute),
+        )
+        http = Http(
+            instance.base_url,
+            user_agent=f"bisonsync/{__version__}",
+            connect_timeout_seconds=polling.connect_timeout.total_seconds(),
+            read_timeout_seconds=polling.read_timeout.total_seconds(),
+            monotonic=self.clock.monotonic,
+        )
+        client = InstanceClient(
+            name,
+            http,
+            budget,
+            clock=self.clock,
+            deadline=deadline,
+            attempts=polling.retry_attempts,
+            failures_before_giving_up=polling.failures_before_giving_up,
+        )
+        self._clients.append(client)
+        return client
+
+    def deadline(self) -> float:
+        """The monotonic instant at which the run has to end."""
+        seconds = self.options.deadline_seconds
+        return self._began + (self.settings.polling.deadline.total_seconds() if seconds is None else seconds)
+
+    def require_schema(self) -> None:
+        """Raises SchemaMismatch unless the database is migrated to what this version expects."""
+        from bisonsync.store import migrations
+
+        self.control.run(migrations.require_schema)
+
+    def open_ledger(self) -> None:
+        """Open the ledger row of this run, and close the rows of runs whose process is gone."""
+        from bisonsync.store import migrations, runs
+
+        def work(conn: Any) -> None:
+            migrations.require_schema(conn)
+            runs.close_lost_runs(conn, ttl_seconds=self._lease_ttl_seconds)
+            runs.open_run(conn, self.run_id, self.job, command=_command_line(sys.argv[1:]), version=__version__)
+
+        self.control.run(work)
+        self._ledger_open = True
+
+    def over_workspaces(self, body: Callable[[Run], Result]) -> Result:
+        """Run ``body`` over the chosen workspaces, under leases and with a ledger row (neither in a dry run)."""
+        from bisonsync.store import registry
+
+        self._wait_for_jitter()
+        if self.options.dry_run:
+            self.require_schema()
+        else:
+            self.open_ledger()
+        rows = choose(self.control.run(registry.list_workspaces), self.options.workspaces, self.options.instances)
+        held: Mapping[WorkspaceKey, Lease] = {}
+        skipped: Sequence[WorkspaceRow] = ()
+        if not self.options.dry_run:
+            held = self._take_leases(rows)
+            skipped = [row for row in rows if row.key not in held]
+            rows = [row for row in rows if row.key in held]
+            self._start_heart()
+        result = body(self._run(rows, held))
+        return self._with_skipped(result, skipped) if skipped else result
+
+    def over_instances(self, body: Callable[[SetupRun], Result], *, names: Sequence[str] = ()) -> Result:
+        """Run ``body`` over the configured instances (those of --instance, or ``names``), with a ledger row."""
+        from bisonsync.store import leases
+
+        wanted = [name.lower() for name in (names or self.options.instances)]
+        configured = self.settings.instances
+        unknown = [name for name in wanted if name not in configured]
+        if unknown or not configured:
+            raise ConfigError(
+                f"instance {unknown[0]!r} is not in the settings" if unknown else "no instance is in the settings",
+                hint="add [instances.NAME] with base_url and api_key_file, or set BISONSYNC_INSTANCES__NAME__BASE_URL",
+            )
+        if self.options.dry_run:
+            self.require_schema()
+        else:
+            self.open_ledger()
+        deadline = self.deadline()
+        instances = {
+            name: InstanceAccess(
+                client=self.client(name, instance, deadline=deadline),
+                api_key=instance.api_key.get_secret_value() if instance.api_key else None,
+                workspace_keys={number: own.api_key.get_secret_value() for number, own in instance.workspaces.items()},
+                concurrency=instance.concurrency,
+            )
+            for name, instance in configured.items()
+            if not wanted or name in wanted
+        }
+        return body(
+            SetupRun(
+                run_id=self.run_id,
+                host=leases.host_name(),
+                control=self.control,
+                instances=instances,
+                dry_run=self.options.dry_run,
+                max_shrink=self.settings.polling.max_shrink,
+            )
+        )
+
+    def setup_run(self) -> SetupRun:
+        """For commands that change the registry without asking the API."""
+        return SetupRun(self.run_id, "", self.control, {}, self.options.dry_run, 0.0)
+
+    def lease_workspaces(self, rows: Sequence[WorkspaceRow]) -> list[WorkspaceRow]:
+        """Those of ``rows`` whose lease for this job is ours now; all of them in a dry run. Raises LeaseBusy."""
+        if self.options.dry_run:
+            return list(rows)
+        held = self._take_leases(rows)
+        return [row for row in rows if row.key in held]
+
+    # Beginning and end
+
+    def carry_out(self, body: Callable[[Session], Result]) -> Result:
+        """Do the work; every error becomes a result."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            return body(self)
+        except LeaseBusy as error:
+            problem = Problem.of(error)
+            return Result({}, problems=(replace(problem, exit_code=0) if self.options.skip_if_locked else problem,))
+        except BisonsyncError as error:
+            return Result({}, problems=(Problem.of(error),))
+        except BrokenPipeError:
+            return Result({}, problems=(Problem("output", "nobody reads the output any more", exit_code=1),))
+        except Exception as error:  # the last line of defence
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+            return Result({}, problems=(Problem("bug", message, "this is a bug; the traceback is above", exit_code=1),))
+
+    def report(self, result: Result) -> int:
+        """Close what is open, print what is due; the exit code."""
+        self.output.end_progress()
+        problems = result.all_problems
+        code = result.exit_code
+        verdict = VERDICTS[code]
+        if self.options.skip_if_locked and any(problem.kind == LeaseBusy.kind for problem in problems):
+            verdict = "skipped"
+        for client in self._clients:
+            self._quietly(client.close)
+        if self._heart is not None:
+            self._heart.set()
+        if self._ledger_open:
+            try:
+                self._close_ledger(result, verdict, code)
+            except BisonsyncError as error:
+                problems = (*problems, Problem.of(error))
+                code = code or error.exit_code
+                verdict = VERDICTS[code]
+        self._print(result, problems, verdict)
+        for database in self._databases:
+            self._quietly(database.close)
+        return code
+
+    def _print(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
+        milliseconds = self._elapsed_ms()
+        if self.output.as_json:
+            self.output.document(
+                {
+                    "schema_version": 1,
+                    "job": self.job,
+                    "run_id": str(self.run_id),
+                    "verdict": verdict,
+                    "started_at": self._started_at,
+                    "duration_ms": milliseconds,
+                    "counts": dict(result.counts),
+                    "workspaces": [outcome.as_json() for outcome in result.workspaces],
+                    "errors": [problem.as_json() for problem in problems],
+                    **result.details,
+                }
+            )
+        elif result.summary:
+            self.output.result(f"{self.job}: {verdict}: {result.summary}, {milliseconds / 1000:.1f} s")
+        self.output.problems([(problem.message, problem.hint) for problem in problems])
+
+    def _close_ledger(self, result: Result, verdict: str, code: int) -> None:
+        from bisonsync.store import runs
+
+        health = _api_health(self._clients)
+        failed = [label((o.bison_instance, o.bison_workspace_id)) for o in result.workspaces if o.verdict != "complete"]
+
+        def work(conn: Any) -> None:
+            runs.insert_api_health(conn, self.run_id, health)
+            runs.close_run(
+                conn,
+                self.run_id,
+                status=verdict,
+                exit_code=code,
+                duration_ms=self._elapsed_ms(),
+                counts=result.counts,
+                workspaces_failed=failed,
+                errors=[problem.as_json() for problem in result.all_problems],
+            )
+
+        # Not on the run's clock: a stopped run closes its row as well.
+        self._database(max_connections=1, clock=SystemClock()).run(work)
+
+    def _elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        if number in self._signals_seen:
+            os._exit(128 + number)
+        self._signals_seen.add(number)
+        self.clock.stop(number)
+
+    @cached_property
+    def _signals_seen(self) -> set[int]:
+        return set()
+
+    @staticmethod
+    def _quietly(action: Callable[[], None]) -> None:
+        """Tidying up after the verdict is settled; what fails here changes nothing."""
+        try:
+            action()
+        except BisonsyncError:
+            return
+
+    # Leases
+
+    @property
+    def _lease_ttl_seconds(self) -> float:
+        """Read without checking all settings: a run that finds every lease busy needs no more of them."""
+        from bisonsync.durations import parse_duration
+
+        entry = self.sources.entries.get(("polling", "lease_ttl"))
+        if entry is None or not isinstance(entry.value, str | int | float):
+            return DEFAULT_LEASE_TTL_SECONDS
+        try:
+            return parse_duration(entry.value).total_seconds()
+        except ValueError:
+            return self.settings.polling.lease_ttl.total_seconds()
+
+    def _take_leases(self, rows: Sequence[WorkspaceRow]) -> dict[WorkspaceKey, Lease]:
+        """Take what is free, waiting for the rest as long as --lock-wait says. Raises LeaseBusy when none is."""
+        from bisonsync.store import leases
+
+        give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
+        held: dict[WorkspaceKey, Lease] = {}
+        while True:
+            wanted = [row.key for row in rows if row.key not in held]
+            taken = self.control.run(
+                lambda conn: leases.take(
+                    conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds
+                )
+            )
+            if taken and not held:
+                self._start_heart()
+            held |= {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
+            if len(held) == len(rows) or self.clock.monotonic() >= give_up_at:
+                break
+            self.clock.sleep(LOCK_POLL_SECONDS)
+        if not held:
+            holders = self._holders(rows)
+            raise LeaseBusy(
+                f"{self.job}: every workspace is held by another run: {'; '.join(holders) or 'it ended just now'}",
+                hint="let it end, or wait for it with --lock-wait 2m",
+            )
+        return held
+
+    def _holders(self, rows: Sequence[WorkspaceRow]) -> list[str]:
+        from bisonsync.store import leases
+
+        keys = {row.key for row in rows}
+        listed = self.control.run(lambda conn: leases.list_holders(conn, self.job))
+        by_run = {h.holder: str(h) for h in listed if (h.bison_instance, h.bison_workspace_id) in keys}
+        return list(by_run.values())
+
+    def _start_heart(self) -> None:
+        if self._heart is not None:
+            return
+        from bisonsync.store import leases
+
+        stop = self._heart = threading.Event()
+        ttl = self._lease_ttl_seconds
+        database = self._database(max_connections=1, clock=SystemClock())
+
+        def beat() -> None:
+            while not stop.wait(ttl / HEARTBEATS_PER_TTL):
+                try:
+                    database.run(lambda conn: leases.renew(conn, self.run_id, ttl_seconds=ttl))
+                except BisonsyncError as error:
+                    # The fence in each commit decides; a missed beat alone harms nobody.
+                    self.output.log(f"the leases could not be renewed: {error.message}", level="warning")
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+    def _with_skipped(self, result: Result, skipped: Sequence[WorkspaceRow]) -> Result:
+        """Name the workspaces that another run is working on: skipping them is no failure."""
+        from bisonsync.run import WorkspaceOutcome
+
+        holders = "; ".join(self._holders(skipped)) or "a run that has ended since"
+        names = ", ".join(label(row.key) for row in skipped)
+        self.output.log(f"skipped, for another run works on them: {names}: {holders}", level="warning")
+        outcomes = tuple(WorkspaceOutcome(*row.key, row.workspace_name, "skipped") for row in skipped)
+        counts = dict(result.counts)
+        if "workspaces_total" in counts:
+            counts["workspaces_total"] += len(skipped)
+        return replace(result, workspaces=(*result.workspaces, *outcomes), counts=counts)
+
+    # The pieces of a run
+
+    def _run(self, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease]) -> Run:
+        from bisonsync.store import tokens
+
+        deadline = self.deadline()
+        configured = self.settings.instances
+        clients = {
+            name: self.client(name, configured[name], deadline=deadline)
+            for name in sorted({row.bison_instance for row in rows})
+            if name in configured
+        }
+        stored = {
+            (row.bison_instance, row.bison_workspace_id): row.token for row in self.control.run(tokens.list_tokens)
+        }
+        return Run(
+            job=self.job,
+            run_id=self.run_id,
+            started_at=self._started_at,
+            clock=self.clock,
+            deadline=deadline,
+            db=self.db,
+            control=self.control,
+            workspaces=tuple(rows),
+            leases=held,
+            clients=clients,
+            concurrency={name: configured[name].concurrency for name in clients},
+            access={
+                row.key: access_of(row.key, configured.get(row.bison_instance), stored.get(row.key)) for row in rows
+            },
+            dry_run=self.options.dry_run,
+            progress=lambda what, done, total: self.output.progress(
+                what, done, total, elapsed_seconds=time.monotonic() - self._began
+            ),
+        )
+
+    def _database(self, *, max_connections: int, clock: SystemClock | None = None) -> Database:
+        from bisonsync.store.db import Database
+
+        database = Database(
+            self.dsn,
+            application_name=f"bisonsync {self.job}",
+            clock=clock or self.clock,
+            max_connections=max_connections,
+        )
+        self._databases.append(database)
+        return database
+
+    def _wait_for_jitter(self) -> None:
+        """Sleep a share of --jitter that is always the same for this host and job, so that hosts spread out."""
+        if self.options.jitter_seconds > 0:
+            import socket
+
+            digest = sha256(f"{socket.gethostname()}/{self.job}".encode()).digest()
+            self.clock.sleep(self.options.jitter_seconds * int.from_bytes(digest[:4]) / 2**32)
+
+
+def choose(rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]) -> list[WorkspaceRow]:
+    """The active workspaces that -w and --instance name; all of them without either.
+
+    Raises ConfigError for a name that fits none or several, and when nothing is left to do.
+    """
+    candidates = find_workspaces(rows, workspaces, instances)
+    if workspaces:
+        inactive = [row for row in candidates if not row.is_active]
+        if inactive:
+            raise ConfigError(
+                f"workspace {label(inactive[0].key)} ({inactive[0].workspace_name}) is not active",
+                hint=f"bisonsync workspaces enable {inactive[0].bison_workspace_id}",
+            )
+    active = [row for row in candidates if row.is_active]
+    if not active:
+        raise ConfigError(
+            "no active workspace: there is nothing to read",
+            hint="run 'bisonsync workspaces discover', or 'bisonsync workspaces enable ID'",
+        )
+    return active
+
+
+def find_workspaces(
+    rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]
+) -> list[WorkspaceRow]:
+    """The registered workspaces that names and --instance mean, active or not; all of them without either.
+
+    Raises ConfigError for a name that fits none or several.
+    """
+    known = {row.bison_instance for row in rows}
+    wanted = [instance.lower() for instance in instances]
+    for instance in wanted:
+        if instance not in known:
+            raise ConfigError(
+                f"no workspace of an instance named {instance!r} is registered",
+                hint=f"registered are: {', '.join(sorted(known)) or 'none'}; run 'bisonsync workspaces discover'",
+            )
+    candidates = [row for row in rows if not wanted or row.bison_instance in wanted]
+    if not workspaces:
+        return candidates
+    return list({row.key: row for row in (_find(candidates, text) for text in workspaces)}.values())
+
+
+def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
+    """The workspace that an id, ``instance/id`` or a name (in any case, trimmed) means."""
+    wanted = text.strip().lower()
+    found = [
+        row
+        for row in rows
+        if wanted
+        in (
+            str(row.bison_workspace_id),
+            label(row.key),
+            row.workspace_name.strip().lower(),
+            (row.display_name or "").lower(),
+        )
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"{text!r} means several workspaces: {', '.join(label(row.key) for row in found)}",
+            hint="name one of them as INSTANCE/ID",
+        )
+    import difflib
+
+    names = [row.workspace_name for row in rows]
+    close = difflib.get_close_matches(text.strip(), names, n=1)
+    raise ConfigError(
+        f"no workspace {text!r} is registered",
+        hint=f"did you mean {close[0]!r}?"
+        if close
+        else "see 'bisonsync workspaces list'; new ones: 'workspaces discover'",
+    )
+
+
+def access_of(key: WorkspaceKey, instance: Instance | None, stored_token: str | None) -> WorkspaceAccess:
+    """How a workspace may be read: its own token, else by switching the super-admin key where that is allowed."""
+    name = label(key)
+    if instance is None:
+        return WorkspaceAccess(
+            None,
+            name,
+            error=ConfigError(
+                f"workspace {name}: instance {key[0]!r} is not in the settings",
+                hint=f"add [instances.{key[0]}] with base_url, or disable its workspaces",
+            ),
+        )
+    own = instance.workspaces.get(key[1])
+    token = own.api_key.get_secret_value() if own else stored_token
+    if token:
+        return WorkspaceAccess(token, f"the token of workspace {name}")
+    if instance.allow_switch and instance.api_key:
+        return WorkspaceAccess(
+            instance.api_key.get_secret_value(), f"the super-admin key of instance {key[0]}", by_switch=True
+        )
+    return WorkspaceAccess(
+        None,
+        name,
+        error=CredentialsError(f"workspace {name} has no token", hint="run 'bisonsync workspaces mint-tokens'"),
+    )
+
+
+def _api_health(clients: Sequence[InstanceClient]) -> list[Any]:
+    if not clients:
+        return []
+    from bisonsync.store.runs import ApiHealthRow
+
+    rows: list[ApiHealthRow] = []
+    for client in clients:
+        for endpoint, stat in client.stats.items():
+            times = sorted(stat.times_ms)
+
+            def at(share: float, times: list[float] = times) -> float | None:
+                return round(times[min(len(times) - 1, int(share * len(times)))], 1) if times else None
+
+            rows.append(
+                ApiHealthRow(
+                    bison_instance=client.instance,
+                    endpoint=endpoint,
+                    api_name="emailbison",
+                    requests=stat.requests,
+                    retries=stat.retries,
+                    rate_limited=stat.rate_limited,
+                    errors=stat.errors,
+                    mean_ms=round(sum(times) / len(times), 1) if times else None,
+                    p50_ms=at(0.5),
+                    p95_ms=at(0.95),
+                    max_ms=at(1.0),
+                    success=stat.errors == stat.retries,
+                )
+            )
+    return rows
+
+
+def _command_line(arguments: Sequence[str]) -> str:
+    """The arguments as given, without a value that could hold a secret."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        if hide_next:
+            shown.append("…")
+        elif argument.startswith("--database-url="):
+            shown.append("--database-url=…")
+        else:
+            shown.append(argument)
+        hide_next = argument == "--database-url"
+    return " ".join(shown)[:500]
