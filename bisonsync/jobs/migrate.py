@@ -21,7 +21,7 @@ class Result:
 
     ``applied``: files applied by this ``up``, for the others ever; ``pending``: files still to apply;
     ``objects_changed``: views and functions made anew, or to be; ``access_changes``: statements on grants, policies
-    and Realtime's publication that were run, or are to be.
+    and Realtime's publication that were run, or are to be; ``notes``: what somebody else has to do.
     """
 
     action: Literal["up", "plan", "status"]
@@ -29,6 +29,7 @@ class Result:
     pending: tuple[str, ...]
     objects_changed: tuple[str, ...]
     access_changes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def is_current(self) -> bool:
@@ -63,14 +64,18 @@ def up(
         lock_attempts=lock_attempts,
     ):
         applied.append(done)
-    objects, access = database.run(
+    refreshed = database.run(
         lambda conn: migrations.refresh_objects(conn, wanted, readers),
         statement_timeout_seconds=0,
         lock_timeout_seconds=lock_timeout_seconds,
         idle_timeout_seconds=0,
         lock_attempts=lock_attempts,
     )
-    return Result("up", tuple(applied), (), tuple(objects), tuple(access))
+    notes = (
+        f"publication supabase_realtime belongs to another role and lacks {', '.join(refreshed.unpublished)}:"
+        " dashboards see their changes live once its owner adds them",
+    )
+    return Result("up", tuple(applied), (), refreshed.objects, refreshed.access, notes if refreshed.unpublished else ())
 
 
 def plan(database: Database, *, readers: str | Sequence[str] = (), files: SchemaFiles | None = None) -> Result:
