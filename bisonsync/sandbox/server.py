@@ -15,53 +15,8 @@ from bisonsync.sandbox.advance import Advance, advance, change_some
 from bisonsync.sandbox.app import App
 from bisonsync.sandbox.config import Config, with_moods
 from bisonsync.sandbox.faults import Fault
-from bisonsync.sandbox.http import Connection
+from bisonsync.sandbox.listener import Listener
 from bisonsync.sandbox.state import World
-
-
-class _Listener:
-    """The listening socket and its connections; lives in the event loop's thread."""
-
-    def __init__(self, app: App, host: str, port: int) -> None:
-        self._app = app
-        self._host = host
-        self.port = port
-        self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
-        self._reopening: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        if self._server is None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                lambda: Connection(self._app.handle, self._connections), self._host, self.port, backlog=1024
-            )
-            self.port = self._server.sockets[0].getsockname()[1]
-
-    def close(self) -> None:
-        """Stop listening and cut every connection: from now on the port refuses."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for connection in list(self._connections):
-            connection.abort()
-
-    def refuse(self, seconds: float) -> None:
-        """Stop listening, at once after the answer that is being written, and listen again later."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.05, self.close)
-        self._reopening = loop.call_later(0.05 + seconds, self._reopen)
-
-    def _reopen(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.open())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def stop(self) -> None:
-        if self._reopening is not None:
-            self._reopening.cancel()
-        self.close()
 
 
 class Sandbox:
@@ -76,7 +31,7 @@ class Sandbox:
         self._host = host
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: _Listener | None = None
+        self._listener: Listener | None = None
         self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -99,7 +54,8 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
 
     @property
     def super_admin_token(self) -> str:
@@ -187,20 +143,16 @@ class Sandbox:
         try:
             yield
         finally:
-            if self._loop is not None:
-                asyncio.run_coroutine_threadsafe(listener.open(), self._loop).result()
+            self._in_loop(listener.open)
 
     def _in_loop(self, call: Callable[[], object]) -> None:
-        """Run a call in the loop's thread and wait until it has run."""
-        done = threading.Event()
+        """Run a call in the loop's thread and wait until it has run. Raises what it raises."""
 
-        def run() -> None:
+        async def run() -> None:
             call()
-            done.set()
 
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(run)
-            done.wait()
+            asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     def _run(self, ready: threading.Event) -> None:
         try:
@@ -213,15 +165,14 @@ class Sandbox:
     async def _main(self, on_ready: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._listener = _Listener(self.app, self._host, self._port)
-        await self._listener.open()
+        self._listener = Listener(self.app.handle, self._host, self._port)
+        self._listener.open()
         self.app.refuse = self._listener.refuse
         on_ready()
         try:
             await self._stopping.wait()
         finally:
-            self._listener.stop()
-            await asyncio.sleep(0)  # lets the cut connections close their sockets
+            await self._listener.stop()
 
     async def _serve(self, on_ready: Callable[[Sandbox], object]) -> None:
         loop = asyncio.get_running_loop()
