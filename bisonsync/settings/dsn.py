@@ -12,7 +12,7 @@ FORMS = "postgresql://USER@HOST:5432/DATABASE, or host=… dbname=… user=…, 
 
 _SCHEME = re.compile(r"postgres(?:ql)?://")
 _HOST = re.compile(r"(\[[^\[\]/?@]+\]|[^:\[\]@]*)(?::(\d*))?", re.ASCII)
-_PAIR = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*('(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*)(?=\s|$)", re.ASCII | re.DOTALL)
+_PAIR = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*('(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))", re.ASCII | re.DOTALL)
 _BAD_PERCENT = re.compile(r"%(?!(?!00)[0-9A-Fa-f]{2})")
 _ENCODE = "special characters of a password must be percent-encoded there"
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
@@ -20,6 +20,8 @@ _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
 def parse(text: str) -> dict[str, str]:
     """Return the parts of an address under libpq's names. Raises ValueError when libpq would not read it."""
+    if re.search("[\x00\ud800-\udfff]", text):
+        raise ValueError("it holds bytes that are no text")
     parts = _parse_uri(text) if _SCHEME.match(text) else _parse_pairs(text)
     for port in parts.get("port", "").split(","):
         if port and not (port.isdecimal() and 0 < int(port[:6]) < 65_536):
@@ -32,7 +34,7 @@ def holds_secret(text: str) -> bool:
     try:
         parts = parse(text)
     except ValueError:
-        return re.search(r":[^@]*@|password|secret", text, re.IGNORECASE) is not None
+        return re.search(r":[^@]*@|password|secret", re.sub(r"^\w+://", "", text), re.IGNORECASE) is not None
     return any(value and re.search("password|secret", key, re.IGNORECASE) for key, value in parts.items())
 
 
@@ -41,7 +43,7 @@ def describe(text: str) -> str:
     if text == EMBEDDED:
         return text
     parts = parse(text)
-    return " ".join(f"{key}={parts[key]}" for key in _SHOWN if parts.get(key))
+    return " ".join(f"{key}={parts[key]}" for key in _SHOWN if parts.get(key, "").strip(","))
 
 
 def _parse_uri(text: str) -> dict[str, str]:
@@ -59,21 +61,28 @@ def _parse_uri(text: str) -> dict[str, str]:
     hosts, _, dbname = place.partition("/")
     user, _, password = login.partition(":")
     matches = [_HOST.fullmatch(host) for host in hosts.split(",")]
-    if not all(matches):
+    # libpq takes an @ in a database's name; far likelier it ends a password with an unencoded / in it.
+    if not all(matches) or "@" in dbname:
         raise ValueError(f"its host or port cannot be read; {_ENCODE}")
     named = {
         "user": user,
         "password": password,
         "host": ",".join(match[1].strip("[]") for match in matches if match),
-        "port": ",".join(match[2] or "" for match in matches if match).strip(","),
+        "port": ",".join(match[2] or "" for match in matches if match),
         "dbname": dbname,
     }
-    for pair in query.split("&") if query else ():
+    pairs = query.split("&") if query else []
+    if len(pairs) > 1 and not pairs[-1]:
+        pairs.pop()
+    for pair in pairs:
         key, found, value = pair.partition("=")
         if not found or not key or "=" in value:
             raise ValueError("a parameter after its ? is not name=value")
-        named[unquote(key)] = value
-    return {key: unquote(value) for key, value in named.items() if value}
+        named[key] = value
+    try:
+        return {unquote(key, errors="strict"): unquote(value, errors="strict") for key, value in named.items() if value}
+    except UnicodeDecodeError:
+        raise ValueError(f"a %-encoded letter in it is not UTF-8; {_ENCODE}") from None
 
 
 def _parse_pairs(text: str) -> dict[str, str]:

@@ -15,6 +15,9 @@ PREFIX = "BISONSYNC_"
 # Variables that others of our parts read: no settings.
 _NO_SETTINGS = re.compile(r"config|pg_bin|(?:test|demo|sandbox|bench|embedded)_\w+")
 
+# No setting lies deeper; what does is refused as a whole.
+_DEEPEST = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -50,7 +53,11 @@ Layer = Mapping[Key, Entry]
 
 def dotted(key: Key) -> str:
     """Return a key as TOML writes it."""
-    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in key)
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else _quoted(part) for part in key)
+
+
+def _quoted(part: str) -> str:
+    return f'"{part}"' if part.isprintable() else ascii(part)
 
 
 def option_layer(overrides: Mapping[str, str], problems: list[Problem]) -> Layer:
@@ -87,7 +94,7 @@ def file_layer(content: Mapping[str, object], path: Path, problems: list[Problem
 def merge(layers: list[Layer]) -> dict[Key, Entry]:
     """Return the values that count; ``layers`` come with the strongest last.
 
-    A value hides weaker ones of the same setting, whether given as a whole, in parts, or by the name of a file.
+    A value hides weaker ones of the same setting, also one by the name of a file; tables are merged key by key.
     """
     merged: dict[Key, Entry] = {}
     for layer in layers:
@@ -123,6 +130,8 @@ class _Builder:
                 )
                 return
             entry = replace(entry, key=("instances", name, *entry.key[2:]))
+        elif entry.key[:2] == ("webhooks", "secrets") and len(entry.key) == 3:
+            entry = replace(entry, key=("webhooks", "secrets", entry.key[2].lower()))
         key = value_key(entry.key)
         prefixes = [key[:length] for length in range(1, len(key) + 1)]
         other = next((self._settled[prefix] for prefix in prefixes if prefix in self._settled), self._begun.get(key))
@@ -138,7 +147,7 @@ class _Builder:
 
 
 def _leaves(key: Key, value: object) -> Iterator[tuple[Key, object]]:
-    if isinstance(value, dict) and (value or not key):
+    if isinstance(value, dict) and (value or not key) and len(key) < _DEEPEST:
         for name, inner in cast("dict[str, object]", value).items():
             yield from _leaves((*key, name), inner)
     else:

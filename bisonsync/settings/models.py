@@ -111,7 +111,9 @@ def _base_url(value: str) -> str:
     host = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[parts.scheme]
     port = f":{parts.port}" if parts.port not in (None, usual) else ""
-    prefix = re.sub(r"(?:/|^)api$", "", parts.path.rstrip("/")).rstrip("/")
+    prefix = parts.path.rstrip("/")
+    while prefix.endswith("/api"):
+        prefix = prefix.removesuffix("/api").rstrip("/")
     return f"{parts.scheme}://{host}{port}{prefix}"
 
 
