@@ -11,7 +11,7 @@ from bisonsync.errors import Stopped
 
 
 class Clock(Protocol):
-    """``now`` is aware and UTC, ``monotonic`` is seconds; ``sleep`` and ``check`` raise Stopped once the run is stopped."""
+    """``now`` is aware and UTC, ``monotonic`` is seconds; ``sleep`` and ``check`` raise Stopped after a stop."""
 
     def now(self) -> datetime: ...
 

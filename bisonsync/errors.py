@@ -114,5 +114,6 @@ class Stopped(BisonsyncError):
     kind = "stopped"
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}", hint="what is committed stays; run it again")
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name}", hint="what is committed stays; run it again")
         self.signal_number = signal_number

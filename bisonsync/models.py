@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -23,11 +23,10 @@ def clean_value(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
-        items: dict[Any, Any] = value
+        items = cast("dict[Any, Any]", value)
         return {clean_text(str(k)): clean_value(v) for k, v in items.items() if not _SECRET_NAME.search(str(k))}
     if isinstance(value, list):
-        values: list[Any] = value
-        return [clean_value(item) for item in values]
+        return [clean_value(item) for item in cast("list[Any]", value)]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value

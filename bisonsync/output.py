@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS_SHOWN = 20
 PLAIN_WIDTH = 200
+# Between two columns of a table.
+_GAP = 2
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Output:
             sys.stderr.write(f"{message}\n" if level == "info" else f"{level}: {message}\n")
 
     def problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """What went wrong, a line each: (message, next step); a step that repeats is told with the last that shares it."""
+        """What went wrong, a line each: (message, next step); a step that repeats is told once, with the last."""
         shown = problems[:MAX_PROBLEMS_SHOWN]
         for number, (message, hint) in enumerate(shown):
             repeats = number + 1 < len(shown) and shown[number + 1][1] == hint
@@ -69,27 +71,61 @@ class Output:
             self.log(f"and {len(problems) - len(shown)} more → bisonsync runs show", level="error")
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", right: Iterable[int] = ()
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        *,
+        title: str = "",
+        right: Iterable[int] = (),
+        totals: Sequence[str] = (),
+        spare: Sequence[int] = (),
     ) -> None:
-        """A table: drawn on a terminal, tab-separated lines without a heading line lost elsewhere."""
+        """A table: drawn on a terminal, tab-separated lines without a heading line lost elsewhere.
+
+        ``right``: columns of numbers; ``totals``: a last line; ``spare``: columns that are left out, the first first,
+        as long as the terminal is too narrow. A heading may have two lines.
+        """
         if self.as_json:
             return
-        numbers = set(right)
         if not self.on_terminal:
-            sys.stdout.write("\t".join(columns) + "\n")
-            for row in rows:
-                sys.stdout.write("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row) + "\n")
+            for row in (columns, *rows, *([totals] if totals else [])):
+                sys.stdout.write("\t".join(_one_line(cell) for cell in row) + "\n")
             return
-        from rich.box import SIMPLE_HEAD
+        from rich.box import SIMPLE, SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        self.console().print(table)
+        console = self.console()
+        every = list(rows)
+        kept = _fitting(console.width, [columns, totals or columns, *every], spare)
+        numbers = set(right)
+        table = Table(
+            title=Text(title) if title else None,
+            box=SIMPLE if totals else SIMPLE_HEAD,
+            title_justify="left",
+            title_style="bold",
+            show_footer=bool(totals),
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        for index in kept:
+            is_number = index in numbers
+            table.add_column(
+                columns[index],
+                Text(totals[index]) if totals else "",
+                justify="right" if is_number else "left",
+                vertical="bottom",
+                overflow="fold",
+                no_wrap=is_number,
+            )
+        for row in every:
+            table.add_row(*(Text(row[index], style=_style(row[index])) for index in kept))
+        console.print(table)
+
+    def note(self, text: str) -> None:
+        """A remark beside a table, for a person at a terminal; a file of figures does without."""
+        if self.on_terminal and not self.as_json and not self.quiet:
+            self.text(text)
 
     def console(self) -> Console:
         """Rich's console on stdout."""
@@ -143,6 +179,28 @@ _STYLES = {
     "refused": "red",
     "mismatch": "red",
 }
+
+
+def _style(cell: str) -> str:
+    """The colour of a cell that is a word of state; of several words the last, which says more."""
+    return _STYLES.get(cell.rpartition(", ")[2], "")
+
+
+def _one_line(cell: str) -> str:
+    return " ".join(cell.replace("-\n", "").split()) if "\n" in cell or "\t" in cell else cell
+
+
+def _fitting(width: int, rows: Sequence[Sequence[str]], spare: Sequence[int]) -> list[int]:
+    """The columns to show: all that the terminal has room for, else without the first of ``spare``, and so on."""
+    from rich.cells import cell_len
+
+    wide = [max(cell_len(line) for row in rows for line in (row[index].split("\n"))) for index in range(len(rows[0]))]
+    kept = list(range(len(wide)))
+    for index in spare:
+        if sum(wide[one] + _GAP for one in kept) <= width:
+            break
+        kept.remove(index)
+    return kept
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -410,17 +410,11 @@ class Session:
 
     def _take_leases(self, rows: Sequence[WorkspaceRow]) -> dict[WorkspaceKey, Lease]:
         """Take what is free, waiting for the rest as long as --lock-wait says. Raises LeaseBusy when none is."""
-        from bisonsync.store import leases
-
         give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
         held: dict[WorkspaceKey, Lease] = {}
         while True:
             wanted = [row.key for row in rows if row.key not in held]
-            taken = self.control.run(
-                lambda conn: leases.take(
-                    conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds
-                )
-            )
+            taken = self.control.run(partial(self._take, wanted))
             if taken and not held:
                 self._start_heart()
             held |= {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
@@ -434,6 +428,11 @@ class Session:
                 hint="let it end, or wait for it with --lock-wait 2m",
             )
         return held
+
+    def _take(self, wanted: Sequence[WorkspaceKey], conn: Any) -> list[Lease]:
+        from bisonsync.store import leases
+
+        return leases.take(conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds)
 
     def _holders(self, rows: Sequence[WorkspaceRow]) -> list[str]:
         from bisonsync.store import leases

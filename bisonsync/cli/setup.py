@@ -286,16 +286,16 @@ def db_psql(
     options: Options,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- PSQL-OPTIONS]", help="For psql.")] = None,
 ) -> None:
-    """Open psql on the database of these settings.
+    """Open psql on the embedded Postgres.
 
     \b
     Example:
       bisonsync db psql -- -c 'SELECT * FROM data_freshness'
     """
 
-    def body(session: Session) -> Result:
+    def body(_: Session) -> Result:
         from bisonsync.jobs import db as job
 
-        return job.psql(session.dsn, arguments or [])
+        job.psql(arguments or [])
 
     execute(options, "db-psql", body)

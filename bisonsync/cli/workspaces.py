@@ -12,7 +12,7 @@ from bisonsync.cli.options import Command, global_options, group
 from bisonsync.runner import Options, Session, choose, execute, find_workspaces
 
 if TYPE_CHECKING:
-    from bisonsync.run import Result
+    from bisonsync.run import Result, SetupRun
     from bisonsync.store.registry import WorkspaceRow
 
 app = group("The registry of workspaces and their tokens.", no_args_is_help=True)
@@ -106,10 +106,8 @@ def list_(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.output import time_text
         from bisonsync.run import Result
-        from bisonsync.store import registry
 
-        session.require_schema()
-        rows = session.control.run(registry.list_workspaces)
+        rows = _registered(session)
         wanted = {name.lower() for name in options.instances}
         rows = [row for row in rows if not wanted or row.bison_instance in wanted]
         session.output.table(
@@ -173,13 +171,13 @@ def add(
             raise UsageError("a workspace belongs to one instance", hint="give --instance once")
         token = _read_token(token_file) if token_file else None
 
-        def work(run: object) -> Result:
-            instances = list(run.instances)  # type: ignore[attr-defined]
+        def work(run: SetupRun) -> Result:
+            instances = list(run.instances)
             if len(instances) != 1:
                 raise UsageError(
                     f"several instances are configured: {', '.join(instances)}", hint="name one with --instance"
                 )
-            return job.add(run, instances[0], workspace_id, name=name, token=token)  # type: ignore[arg-type]
+            return job.add(run, instances[0], workspace_id, name=name, token=token)
 
         return session.over_instances(work)
 
@@ -217,24 +215,22 @@ def disable(
 def _switch(options: Options, names: list[str], *, active: bool) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import workspaces as job
-        from bisonsync.store import registry
 
-        rows = find_workspaces(_registered(session, registry), names, options.instances)
+        rows = find_workspaces(_registered(session), names, options.instances)
         return job.set_active(session.setup_run(), rows, active=active)
 
     execute(options, "workspaces-enable" if active else "workspaces-disable", body)
 
 
-def _registered(session: Session, registry: object) -> list[WorkspaceRow]:
+def _registered(session: Session) -> list[WorkspaceRow]:
+    from bisonsync.store import registry
+
     session.require_schema()
-    return session.control.run(registry.list_workspaces)  # type: ignore[attr-defined]
+    return session.control.run(registry.list_workspaces)
 
 
 def _chosen(session: Session) -> list[WorkspaceRow]:
-    from bisonsync.store import registry
-
-    rows = session.control.run(registry.list_workspaces)
-    return choose(rows, session.options.workspaces, session.options.instances)
+    return choose(_registered(session), session.options.workspaces, session.options.instances)
 
 
 def _note(row: WorkspaceRow) -> str:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -143,8 +143,9 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
 
 def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
     first = error.errors(include_input=False, include_url=False)
+    fields = cast("dict[Any, Any]", raw) if isinstance(raw, dict) else None
     try:
-        record_id = _IDENTIFIER.validate_python(raw.get("id")) if isinstance(raw, dict) else None
+        record_id = _IDENTIFIER.validate_python(fields.get("id")) if fields is not None else None
     except ValidationError:
         record_id = None
     return InvalidRow(
@@ -152,9 +153,7 @@ def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
         field=".".join(str(part) for part in first[0]["loc"]),
         error_type=str(first[0]["type"]),
         message="; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in first[:3]),
-        row=clean_value({key: value for key, value in raw.items() if key != "email_signature"})
-        if isinstance(raw, dict)
-        else clean_value(raw),
+        row=clean_value(raw if fields is None else {k: v for k, v in fields.items() if k != "email_signature"}),
     )
 
 
@@ -371,7 +370,7 @@ class _InstancePoll:
                 Problem(
                     "shrink",
                     f"{name}: {merged.reason}",
-                    f"look at the host; if it is right: bisonsync poll-accounts -w {row.bison_workspace_id} --allow-shrink",
+                    f"look at the host; if it is right: bisonsync poll-accounts -w {name} --allow-shrink",
                     name,
                     GuardRefused.exit_code,
                 )
@@ -381,8 +380,8 @@ class _InstancePoll:
             problems.append(
                 Problem(
                     "validation",
-                    f"{name}: {merged.changes.invalid} accounts could not be taken over, the first: id {fault.record_id}, "
-                    f"{fault.field or 'row'}: {fault.message}",
+                    f"{name}: {merged.changes.invalid} accounts could not be taken over, the first: "
+                    f"id {fault.record_id}, {fault.field or 'row'}: {fault.message}",
                     "their stored rows stay as they were; see table data_validation_errors",
                     name,
                 )

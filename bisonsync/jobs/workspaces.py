@@ -70,8 +70,8 @@ def discover(run: SetupRun) -> Result:
         except BisonsyncError as error:
             problems.append(Problem.of(error))
     summary = (
-        f"{counts['workspaces_total']} workspaces listed, {counts['added']} added, {counts['changed']} renamed or back, "
-        f"{counts['vanished']} vanished"
+        f"{counts['workspaces_total']} workspaces listed, {counts['added']} added, "
+        f"{counts['changed']} renamed or back, {counts['vanished']} vanished"
     )
     return Result(counts, problems=tuple(problems), committed=committed, summary=summary)
 
@@ -182,8 +182,8 @@ def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, to
         acting = access.client.get_acting_workspace(token, who="the given token")
         if acting.id != workspace_id:
             raise GuardRefused(
-                f"the given token acts in workspace {acting.id} ({acting.name}), not in {workspace_id}: nothing was stored",
-                hint="give the id or the token that belong together",
+                f"the given token acts in workspace {acting.id} ({acting.name}), not in {workspace_id}",
+                hint="nothing was stored; give the id or the token that belong together",
             )
         name = name or acting.name
     shown = (name or "").strip() or f"workspace {workspace_id}"
@@ -191,8 +191,9 @@ def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, to
     def work(conn: Any) -> registry.RegistryChanges:
         changes = registry.upsert_workspaces(conn, instance, {workspace_id: shown})
         if token:
+            origin = "given by hand"
             tokens.store_token(
-                conn, instance, workspace_id, token=token, token_name="given by hand", token_id=None, status="valid"
+                conn, instance, workspace_id, token=token, token_name=origin, token_id=None, status="valid"
             )
         return changes
 
@@ -341,7 +342,7 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     run.control.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
     if not is_right:
         raise GuardRefused(
-            f"the new token of workspace {label(row.key)} acts in workspace {acting.id} ({acting.name}); it is not used",
+            f"the new token of workspace {label(row.key)} acts in {acting.id} ({acting.name}); it is not used",
             hint="make an api-user token of that workspace by hand: 'bisonsync workspaces add --token-file'",
         )
 

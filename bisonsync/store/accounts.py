@@ -19,6 +19,8 @@ _Q = load_queries("accounts")
 
 RESOURCE = "accounts"
 TABLE = "sender_emails_cache"
+# Rows sent in one statement: bounds the memory of a large workspace; all of its statements share one transaction.
+ROWS_PER_STATEMENT = 5_000
 
 MergeVerdict = Literal["complete", "incomplete", "guarded"]
 
@@ -100,6 +102,13 @@ class _Upserted:
     unchanged: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
 
+    def add(self, part: _Upserted | None) -> None:
+        assert part is not None  # an aggregate always has a row
+        self.inserted += part.inserted
+        self.updated += part.updated
+        self.restored += part.restored
+        self.unchanged += part.unchanged
+
 
 def start_read(conn: Connection) -> datetime:
     """The database's time now: what events changed after it is newer than the read that begins."""
@@ -164,9 +173,11 @@ def merge(
 def plan(conn: Connection, fresh: Fresh, *, guard: ShrinkGuard, rules: Mapping[str, Any]) -> Merged:
     """What ``merge`` would do. Reads only."""
     judgement = _judge(conn, fresh, guard)
-    with conn.cursor(row_factory=class_row(_Upserted)) as cursor:
-        counted = cursor.execute(_Q["count_changes"], _rows_parameters(fresh, list(fresh.rows), rules)).fetchone()
-    counted = counted or _Upserted()
+    counted = _Upserted()
+    for ids in _chunks(fresh):
+        with conn.cursor(row_factory=class_row(_Upserted)) as cursor:
+            part = cursor.execute(_Q["count_changes"], _rows_parameters(fresh, ids, rules)).fetchone()
+        counted.add(part)
     verdict, reason = _verdict(fresh, judgement)
     changes = Changes(
         inserted=counted.inserted,
@@ -261,7 +272,7 @@ def _verdict(fresh: Fresh, judgement: _Judgement) -> tuple[MergeVerdict, str]:
 def _upsert(conn: Connection, fresh: Fresh, rules: Mapping[str, Any]) -> _Upserted:
     """Upsert all rows; a row that the database refuses is found by halving, put aside, and the others go on."""
     result = _Upserted()
-    waiting = [list(fresh.rows)]
+    waiting = _chunks(fresh)
     while waiting:
         ids = waiting.pop()
         if not ids:
@@ -278,12 +289,13 @@ def _upsert(conn: Connection, fresh: Fresh, rules: Mapping[str, Any]) -> _Upsert
                 half = len(ids) // 2
                 waiting += [ids[half:], ids[:half]]
         else:
-            assert part is not None  # an aggregate always has a row
-            result.inserted += part.inserted
-            result.updated += part.updated
-            result.restored += part.restored
-            result.unchanged += part.unchanged
+            result.add(part)
     return result
+
+
+def _chunks(fresh: Fresh) -> list[list[int]]:
+    ids = list(fresh.rows)
+    return [ids[start : start + ROWS_PER_STATEMENT] for start in range(0, len(ids), ROWS_PER_STATEMENT)]
 
 
 def _store_fault(account_id: int, row: str, error: Exception) -> Fault:
