@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ from bisonsync.jobs import db
 FAST = {"fsync": "off"}
 STRANGER = pwd.getpwnam("daemon").pw_uid
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 on_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
 
@@ -310,8 +312,9 @@ def test_stop_ends_open_sessions(postgres: Path) -> None:
             connection.execute("SELECT 1")
 
 
-def test_a_long_path_gets_a_private_folder_for_its_socket(folder: Path) -> None:
-    directory = folder / ("long" * 20) / "and, not plain"
+@pytest.mark.parametrize("name", ["long" * 20, "two, words"])
+def test_an_awkward_path_gets_a_private_folder_for_its_socket(folder: Path, name: str) -> None:
+    directory = folder / name
 
     dsn = embedded.start(directory, server_options=FAST)
 
@@ -457,15 +460,34 @@ def test_root_copies_binaries_that_the_server_s_user_cannot_reach(
 def test_root_runs_the_server_of_the_folder_s_owner(folder: Path) -> None:
     (folder / "postgres").mkdir(mode=0o700)
     os.chown(folder / "postgres", STRANGER, STRANGER)
+    before = os.getgroups()
+    os.setgroups([0, STRANGER + 1])
 
-    embedded.start(folder / "postgres", server_options=FAST)
+    try:
+        embedded.start(folder / "postgres", server_options=FAST)
+    finally:
+        os.setgroups(before)
 
-    assert (folder / "postgres" / "data").stat().st_uid == STRANGER
-    assert in_process_of(STRANGER, lambda: embedded.start(folder / "postgres")) == embedded.start(folder / "postgres")
+    process = Path(f"/proc/{pid_of(folder / 'postgres')}")
+    assert process.stat().st_uid == STRANGER
+    assert re.search(r"^Groups:\s*$", (process / "status").read_text(), re.MULTILINE)
 
 
 @as_root
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@forks
+def test_the_owner_can_go_on_with_what_root_began(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "postgres").mkdir(mode=0o700)
+    os.chown(folder / "postgres", STRANGER, STRANGER)
+    monkeypatch.setenv("BISONSYNC_PG_BIN", str(binaries.choose_binaries(place.find_place(folder / "postgres")).bin))
+    dsn = embedded.start(folder / "postgres", server_options=FAST)
+    embedded.stop(folder / "postgres")
+
+    assert in_process_of(STRANGER, lambda: embedded.start(folder / "postgres", server_options=FAST)) == dsn
+    assert embedded.status(folder / "postgres").state == "running"
+
+
+@as_root
+@forks
 def test_an_ordinary_user_runs_the_server_as_himself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chown(folder, STRANGER, STRANGER)
     bin_dir = binaries.choose_binaries(place.Place(folder / "postgres", place.User(STRANGER, STRANGER, "stranger"))).bin
@@ -482,7 +504,7 @@ def test_an_ordinary_user_runs_the_server_as_himself(folder: Path, monkeypatch: 
 
 
 @as_root
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@forks
 def test_another_user_cannot_reach_the_server(postgres: Path) -> None:
     said = in_process_of(STRANGER, lambda: embedded.start(postgres))
 
