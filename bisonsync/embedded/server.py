@@ -238,7 +238,7 @@ def _call(place: Place, command: Sequence[str | Path], *, lock: int | None = Non
     except (OSError, subprocess.SubprocessError) as error:
         raise DatabaseUnavailable(f"{command[0]} cannot be run: {error}", hint=INSTALL_HINT) from error
     if done.returncode != 0:
-        lines = [line.strip() for line in done.stdout.splitlines() if re.search("error|could not|FATAL|must", line)]
+        lines = [line.strip() for line in done.stdout.splitlines() if re.search("error:|could not|cannot|FATAL", line)]
         raise DatabaseUnavailable(
             f"{Path(command[0]).name} failed in {place.base}: {' / '.join(lines) or done.stdout.strip()}",
             hint=f"see whether {place.base} can be written and has space; the log, if any, is {place.log}",
