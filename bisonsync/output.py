@@ -80,10 +80,10 @@ class Output:
         totals: Sequence[str] = (),
         spare: Sequence[int] = (),
     ) -> None:
-        """A table: drawn on a terminal, tab-separated lines without a heading line lost elsewhere.
+        """A table: drawn on a terminal; elsewhere a line of headings and tab-separated lines.
 
         ``right``: columns of numbers; ``totals``: a last line; ``spare``: columns that are left out, the first first,
-        as long as the terminal is too narrow. A heading may have two lines.
+        as long as the terminal is too narrow. A heading or cell may have several lines.
         """
         if self.as_json:
             return
@@ -99,28 +99,47 @@ class Output:
         every = list(rows)
         kept = _fitting(console.width, [columns, totals or columns, *every], spare)
         numbers = set(right)
+        high = max(heading.count("\n") for heading in columns)
         table = Table(
             title=Text(title) if title else None,
             box=SIMPLE if totals else SIMPLE_HEAD,
             title_justify="left",
             title_style="bold",
             show_footer=bool(totals),
+            show_edge=False,
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
         for index in kept:
             is_number = index in numbers
             table.add_column(
-                columns[index],
+                "\n" * (high - columns[index].count("\n")) + columns[index],
                 Text(totals[index]) if totals else "",
                 justify="right" if is_number else "left",
-                vertical="bottom",
                 overflow="fold",
                 no_wrap=is_number,
             )
         for row in every:
             table.add_row(*(Text(row[index], style=_style(row[index])) for index in kept))
         console.print(table)
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Names and values, a line each; long values are wrapped beside their names on a terminal."""
+        wide = max(map(len, facts)) + 2
+        for name, value in facts.items():
+            if not self.on_terminal:
+                self.text(f"{name}\t{_one_line(value)}")
+                continue
+            import shutil
+            import textwrap
+
+            indent = " " * wide
+            lines = textwrap.wrap(value, max(20, shutil.get_terminal_size().columns - wide)) or [""]
+            self.text(f"{name:<{wide}}" + f"\n{indent}".join(lines))
+
+    def number(self, number: int) -> str:
+        """A number with its thousands apart for a person; bare digits in a file."""
+        return f"{number:,}" if self.on_terminal else str(number)
 
     def note(self, text: str) -> None:
         """A remark beside a table, for a person at a terminal; a file of figures does without."""
@@ -183,7 +202,7 @@ _STYLES = {
 
 def _style(cell: str) -> str:
     """The colour of a cell that is a word of state; of several words the last, which says more."""
-    return _STYLES.get(cell.rpartition(", ")[2], "")
+    return _STYLES.get(cell.rpartition(",")[2].strip(), "")
 
 
 def _one_line(cell: str) -> str:
@@ -197,7 +216,7 @@ def _fitting(width: int, rows: Sequence[Sequence[str]], spare: Sequence[int]) ->
     wide = [max(cell_len(line) for row in rows for line in (row[index].split("\n"))) for index in range(len(rows[0]))]
     kept = list(range(len(wide)))
     for index in spare:
-        if sum(wide[one] + _GAP for one in kept) <= width:
+        if sum(wide[one] + _GAP for one in kept) - _GAP <= width:
             break
         kept.remove(index)
     return kept
@@ -214,8 +233,8 @@ def time_text(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
 
 
-def age_text(seconds: float | None) -> str:
-    """An age in its two largest units; a dash for none."""
+def age_text(seconds: float | None, *, units: int = 2) -> str:
+    """An age in its two largest units, or only the largest; a dash for none."""
     if seconds is None:
         return "-"
     left = int(max(0, seconds))
@@ -224,4 +243,4 @@ def age_text(seconds: float | None) -> str:
         count, left = divmod(left, size)
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    return " ".join(parts[:units])

@@ -12,6 +12,8 @@ from bisonsync.cli.options import global_options
 
 _COMMANDS = {
     "poll-accounts": ("polls", "poll_accounts"),
+    "dashboard": ("dashboard", "dashboard"),
+    "runs": ("runs", "runs"),
     "init": ("setup", "init"),
     "migrate": ("setup", "migrate"),
     "workspaces": ("workspaces", "app"),
