@@ -1,0 +1,91 @@
+"""A small agency for tests: a sandbox, a migrated database that knows its workspaces, and the real command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from cli import environment, register, run_cli
+
+from bisonsync.sandbox import Sandbox
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The object of --json."""
+        return json.loads(self.stdout)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.document["counts"]
+
+    def workspace(self, number: int) -> dict[str, Any]:
+        """What --json says of one workspace."""
+        return next(entry for entry in self.document["workspaces"] if entry["id"] == number)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the errors in --json."""
+        return {error["kind"] for error in self.document["errors"]}
+
+
+@dataclass
+class Office:
+    """A database and a sandbox; ``run`` calls the real command line on both, with a single try per request."""
+
+    sandbox: Sandbox
+    dsn: str
+    conn: Connection
+
+    def register(self) -> None:
+        """Put every workspace and a token of it into the database, as discover and mint-tokens do."""
+        register(self.conn, self.sandbox)
+
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """The real command line in a process of its own."""
+        settings = {"BISONSYNC_POLLING__RETRY_ATTEMPTS": "1"} | dict(env or {})
+        done = run_cli(arguments, environment(self.dsn, self.sandbox, **settings))
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def poll(self, *arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
+        return self.run("poll-accounts", "--json", *arguments, env=env)
+
+    def live(self, workspace: int | None = None) -> dict[int, set[int]]:
+        """The ids of accounts that are not removed, by workspace."""
+        rows = self.conn.execute(
+            "SELECT bison_workspace_id, array_agg(bison_account_id) FROM sender_emails_cache"
+            " WHERE removed_at IS NULL AND (%(w)s::bigint IS NULL OR bison_workspace_id = %(w)s) GROUP BY 1",
+            {"w": workspace},
+        ).fetchall()
+        return {number: set(ids) for number, ids in rows}
+
+    def truth(self) -> dict[int, set[int]]:
+        """The ids that the sandbox holds, by workspace; those without accounts left out."""
+        return {number: {row["id"] for row in rows} for number, rows in self.sandbox.truth().items() if rows}
+
+    def one(self, query: str, *parameters: Any) -> Any:
+        """The first column of a query's only row."""
+        row = self.conn.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+        assert row is not None
+        return row[0]
+
+    def writes(self) -> tuple[int, int, int]:
+        """Inserts, updates and deletes on the mirror so far."""
+        row = self.conn.execute(
+            "SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = 'sender_emails_cache'"
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1], row[2]
