@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from cli import environment, register, run_cli
+from cli import environment, register, run_cli, wait_until
 
 from bisonsync.sandbox import Sandbox
 
@@ -83,7 +83,14 @@ class Office:
         return row[0]
 
     def writes(self) -> tuple[int, int, int]:
-        """Inserts, updates and deletes on the mirror so far."""
+        """Inserts, updates and deletes on the mirror so far; a session tells its figures when it ends."""
+        wait_until(
+            lambda: not self.one(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'bisonsync%%'"
+            ),
+            "the command's sessions have ended",
+        )
         row = self.conn.execute(
             "SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = 'sender_emails_cache'"
         ).fetchone()

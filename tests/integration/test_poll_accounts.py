@@ -129,11 +129,11 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(office: Office) -> N
 
 
 def test_f02_one_row_that_cannot_be_stored_is_put_aside_and_shows(office: Office) -> None:
-    office.conn.execute("ALTER TABLE sender_emails_cache ADD CONSTRAINT odd CHECK (bison_account_id <> 7)")
+    odd = sorted(office.sandbox.world.workspaces[1].accounts)[40]
+    office.conn.execute(f"ALTER TABLE sender_emails_cache ADD CONSTRAINT odd CHECK (bison_account_id <> {odd})")
 
     outcome = office.poll()
 
-    workspace = office.sandbox.world.home(7).id
     assert outcome.code == 3
     assert outcome.counts["inserted"] == 149
     assert outcome.counts["invalid"] == 1
@@ -148,18 +148,18 @@ def test_f02_one_row_that_cannot_be_stored_is_put_aside_and_shows(office: Office
 
 def test_a_row_that_cannot_be_read_keeps_its_stored_row_and_is_kept_once(office: Office) -> None:
     office.poll()
-    workspace = office.sandbox.world.home(9).id
-    sent = office.one("SELECT emails_sent_count FROM sender_emails_cache WHERE bison_account_id = 9")
+    odd = sorted(office.sandbox.world.workspaces[1].accounts)[40]
+    sent = office.one("SELECT emails_sent_count FROM sender_emails_cache WHERE bison_account_id = %s", odd)
     office.sandbox.add_fault(
-        "fields", accounts=(9,), set={"emails_sent_count": "many", "api_password": "hunter2"}, path="/api/sender-emails"
+        "fields", accounts=(odd,), set={"emails_sent_count": "many", "api_password": "hunter2"}, path="/api/sender-emails"
     )
 
     first, second = office.poll(), office.poll()
 
     assert (first.code, second.code) == (3, 3)
-    assert first.workspace(workspace)["verdict"] == "complete"
-    assert 9 in office.live()[workspace]
-    assert office.one("SELECT emails_sent_count FROM sender_emails_cache WHERE bison_account_id = 9") == sent
+    assert first.workspace(1)["verdict"] == "complete"
+    assert odd in office.live()[1]
+    assert office.one("SELECT emails_sent_count FROM sender_emails_cache WHERE bison_account_id = %s", odd) == sent
     field, row = office.conn.execute('SELECT field, "row" FROM data_validation_errors').fetchone() or ("", {})
     assert field == "emails_sent_count"
     assert row["emails_sent_count"] == "many"
