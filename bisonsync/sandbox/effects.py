@@ -3,7 +3,7 @@
 Answered instead of the request:
 
 * `status`   `status` (or one of `statuses`, in turn) with `body` json, html or empty, and for 429 `retry_after`
-             seconds, date, body or none, of `seconds`
+             seconds, date, body or none, of `seconds`; `headers` are added
 * `html`     an HTML error page with status 200
 * `failure`  status 200 with `{"data": {"success": false}}`
 * `reply`    exactly `status`, `headers`, `content_type` and `body` (text)
@@ -89,9 +89,9 @@ def answer_instead(fault: Fault, hit: int) -> Answer:
         headers = tuple(fault.headers.items())
         return Answer(fault.status, fault.body.encode(), content_type=fault.content_type, headers=headers)
     status = fault.statuses[hit % len(fault.statuses)] if fault.statuses else fault.status
-    if status == 429:
-        return too_many(fault.retry_after, fault.seconds)
-    return refusal(status, body=fault.body)
+    answer = too_many(fault.retry_after, fault.seconds) if status == 429 else refusal(status, body=fault.body)
+    answer.headers += tuple(fault.headers.items())
+    return answer
 
 
 def damage_delivery(fault: Fault, answer: Answer) -> None:

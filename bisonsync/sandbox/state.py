@@ -32,7 +32,7 @@ def rng(*parts: object) -> random.Random:
 
 def stamp(moment: datetime) -> str:
     """Write a moment the way the API does: UTC, six decimals, Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 class Tag(NamedTuple):

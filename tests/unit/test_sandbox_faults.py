@@ -116,6 +116,12 @@ def test_a_429_by_fault_tells_its_wait(app: App) -> None:
     assert ask(app, LIST).headers == (("Retry-After", "2"),)
 
 
+def test_an_error_carries_more_headers(app: App) -> None:
+    app.faults.add(Fault(kind="status", status=503, headers={"Retry-After": "7"}))
+
+    assert ask(app, LIST).headers == (("Retry-After", "7"),)
+
+
 def test_success_can_hide_a_failure(app: App) -> None:
     app.faults.add(Fault(kind="failure"))
 
