@@ -496,6 +496,7 @@ def test_a_database_that_is_not_migrated_is_refused(observer: Connection) -> Non
         ("DELETE FROM bisonsync_migrations WHERE version = (SELECT max(version) FROM bisonsync_migrations)", "migrate"),
         ("DELETE FROM bisonsync_migrations WHERE version = 1", "migrate"),
         ("DELETE FROM bisonsync_migrations", "migrate"),
+        ("UPDATE bisonsync_migrations SET version = 9000 WHERE version = 1", "upgrade bisonsync"),
         ("INSERT INTO bisonsync_migrations VALUES (9000, '9000_x.sql', '', now(), 1, '9')", "upgrade bisonsync"),
     ],
 )
