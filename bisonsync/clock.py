@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
 from bisonsync.errors import Stopped
+
+# How often a sleeper looks whether the run was stopped.
+_LOOK_SECONDS = 0.1
 
 
 class Clock(Protocol):
@@ -26,8 +28,7 @@ class SystemClock:
     """The machine's clock; ``stop`` ends every sleep at once."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._signal_number = 0
+        self._stopped_by = 0
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -36,15 +37,16 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        if self._stop.wait(max(0.0, seconds)):
-            raise Stopped(self._signal_number)
+        until = time.monotonic() + seconds
+        self.check()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+            self.check()
 
     def check(self) -> None:
-        if self._stop.is_set():
-            raise Stopped(self._signal_number)
+        if self._stopped_by:
+            raise Stopped(self._stopped_by)
 
     def stop(self, signal_number: int) -> None:
-        """Safe in a signal handler. The first signal names the reason."""
-        if not self._stop.is_set():
-            self._signal_number = signal_number
-            self._stop.set()
+        """The first one counts. Safe in a signal handler: an Event's lock might be held by what was interrupted."""
+        self._stopped_by = self._stopped_by or signal_number

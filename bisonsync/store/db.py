@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,7 +15,7 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bisonsync.clock import Clock
-from bisonsync.errors import ConfigError, DatabaseError, DatabaseUnavailable, SchemaMismatch
+from bisonsync.errors import ConfigError, DatabaseError, DatabaseUnavailable, SchemaMismatch, Stopped
 from bisonsync.queries import load_queries
 
 T = TypeVar("T")
@@ -28,14 +31,79 @@ _CONNECTION_DEFAULTS = {
     "keepalives_count": "2",
     "tcp_user_timeout": "20000",
 }
-_PASSING_REFUSALS = ("starting up", "shutting down", "recovery", "too many", "remaining connection slots", "not yet")
+# How much later than its own time limit the server's answer is still waited for: beyond it nobody is there.
+_ANSWER_GRACE_SECONDS = 5.0
+# What is under way when the run is stopped, or its deadline comes, may end within so long.
+_END_GRACE_SECONDS = 2.0
+# A transaction that breaks off again and again is broken by what it does, not by a restart.
+_BREAKS_TOLERATED = 5
+# Once so many transactions were locked out, the others of the run wait once instead of several times.
+_LOCK_OUTS_TOLERATED = 3
+
+_LOCKED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure)
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout)
+_PASSING_STATES = ("08", "53300", "57P01", "57P02", "57P03", "57P05", "25P03")
+# A login is refused with words alone; poolers have their own.
+_PASSING_REFUSALS = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not yet",
+    "too many",
+    "remaining connection slots",
+    "no more connections",
+    "max client",
+    "wait_timeout",
+    "server_login_retry",
+)
 _MIGRATE_HINT = "run 'bisonsync migrate'"
+_REACH_HINT = "check that it runs and can be reached"
+
+# It warns of roll-backs on connections that are gone, which the errors here tell better.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Time limits of one transaction in seconds; 0 is none."""
+
+    statement: float
+    lock: float
+    idle: float
+
+
+class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose waiting can be ended: libpq by itself waits for ever on a peer that only acknowledges."""
+
+    now: Callable[[], float]
+    still_waiting: Callable[[float], None]
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        """As psycopg's, which looks up ten times a second; ``still_waiting`` then hears for how long, and may raise."""
+        return super().wait(self._watch(gen), *args, **kwargs)
+
+    def _watch(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        ready: Any = None
+        began = self.now()
+        while True:
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as ended:
+                return ended.value
+            ready = yield wanted
+            try:
+                self.still_waiting(self.now() - began)
+            except BaseException:
+                # In the middle of an answer: of no use any more, and a roll-back would wait again.
+                self.close()
+                raise
 
 
 class Database:
     """At most ``max_connections`` connections, opened when needed, usable through a transaction pooler.
 
     No session state is kept: time-outs are set inside each transaction, statements are never prepared.
+    ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more.
     """
 
     def __init__(
@@ -58,12 +126,16 @@ class Database:
         defaults = {**_CONNECTION_DEFAULTS, "application_name": application_name}
         self._conninfo = make_conninfo("", **{**defaults, **given})
         self.where = _where(given)
+        self.deadline: float | None = None
         self._clock = clock
         self._places = threading.Semaphore(max_connections)
-        self._idle: list[Connection] = []
+        self._idle: list[_WatchedConnection] = []
         self._lock = threading.Lock()
         self._patience = first_connect_seconds
         self._reconnect_seconds = reconnect_seconds
+        self._lost_since: float | None = None
+        self._stopped_since: float | None = None
+        self._lock_outs = 0
 
     def run(
         self,
@@ -71,74 +143,79 @@ class Database:
         *,
         statement_timeout_seconds: float = 30.0,
         lock_timeout_seconds: float = 3.0,
-        idle_timeout_seconds: float = 15.0,
+        idle_timeout_seconds: float = 5.0,
         lock_attempts: int = 3,
     ) -> T:
         """Do ``work`` in one transaction and commit it.
 
         Tried again as a whole when the connection is lost (it may then have been committed already: ``work`` must
-        be safe to repeat), on a deadlock, and up to ``lock_attempts`` times when a lock does not come free.
+        be safe to repeat), on a deadlock, and up to ``lock_attempts`` times when a lock does not come free. The idle
+        limit is shorter than the waits for a lock: a process that stands still lets go before others give up.
         Raises DatabaseUnavailable, SchemaMismatch, DatabaseError.
         """
-        give_up_at = self._clock.monotonic() + self._patience
-        locked = 0
+        limits = _Limits(statement_timeout_seconds, lock_timeout_seconds, idle_timeout_seconds)
+        attempts = lock_attempts if self._lock_outs < _LOCK_OUTS_TOLERATED else 1
+        locked = broken = 0
         pause = 0.25
         while True:
+            blockers: list[str] = []
+            began = False
+            is_last = locked + 1 >= attempts or self._is_over(in_seconds=limits.lock)
             try:
-                with self._transaction(statement_timeout_seconds, lock_timeout_seconds, idle_timeout_seconds) as conn:
-                    result = work(conn)
-            except (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure) as error:
+                with self._transaction(limits) as (conn, backend_pid):
+                    began = True
+                    with self._naming_blockers(backend_pid, limits, blockers if is_last else None):
+                        result = work(conn)
+            except _LOCKED as error:
                 locked += 1
-                if locked >= lock_attempts:
-                    raise self._locked_out(error) from error
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if is_last:
+                    self._lock_outs += 1
+                    raise _locked_out(error, self.where, blockers) from error
+            except _LOST as error:
+                broken += began
                 self._refuse_if_final(error)
-                if self._clock.monotonic() >= give_up_at:
-                    raise DatabaseUnavailable(
-                        f"database {self.where}: {_first_line(error)}", hint="check that it runs and can be reached"
-                    ) from error
+                self._drop_idle()
+                if self._is_lost_for_good() or broken > _BREAKS_TOLERATED or self._is_over():
+                    raise self._unavailable(error) from error
             except psycopg.Error as error:
                 raise _translated(error, self.where) from error
             else:
                 self._patience = self._reconnect_seconds
+                self._lost_since = None
                 return result
             self._clock.sleep(pause)
             pause = min(2 * pause, 4.0)
 
     def close(self) -> None:
         """Close all idle connections."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for conn in idle:
-            conn.close()
+        self._drop_idle()
 
     def connect(self) -> Connection:
         """A connection of one's own, in autocommit; the caller closes it. Raises like ``run``, without retries."""
         try:
-            return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+            return self._open()
         except psycopg.OperationalError as error:
             self._refuse_if_final(error)
-            raise DatabaseUnavailable(
-                f"database {self.where}: {_first_line(error)}", hint="check that it runs and can be reached"
-            ) from error
+            raise self._unavailable(error) from error
 
     @contextmanager
-    def _transaction(
-        self, statement_timeout_seconds: float, lock_timeout_seconds: float, idle_timeout_seconds: float
-    ) -> Iterator[Connection]:
+    def _transaction(self, limits: _Limits) -> Generator[tuple[Connection, int]]:
+        """A transaction with its limits set, and the process id of the server's end."""
         with self._places:
             conn = self._take()
+            conn.still_waiting = partial(self._check_waiting, limits.statement)
             try:
                 with conn.transaction():
-                    conn.execute(
+                    # One round trip, in which the first statement of a connection also finds out that it is dead.
+                    row = conn.execute(
                         _Q["set_local_timeouts"],
                         {
-                            "statement": f"{statement_timeout_seconds * 1000:.0f}",
-                            "lock": f"{lock_timeout_seconds * 1000:.0f}",
-                            "idle": f"{idle_timeout_seconds * 1000:.0f}",
+                            "statement": f"{limits.statement * 1000:.0f}",
+                            "lock": f"{limits.lock * 1000:.0f}",
+                            "idle": f"{limits.idle * 1000:.0f}",
                         },
-                    )
-                    yield conn
+                    ).fetchone()
+                    yield conn, row[0] if row else 0
             except BaseException:
                 # Whatever happened, this connection's state is in doubt; a new one costs a few milliseconds.
                 conn.close()
@@ -146,11 +223,47 @@ class Database:
             with self._lock:
                 self._idle.append(conn)
 
-    def _take(self) -> Connection:
+    def _take(self) -> _WatchedConnection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        return self._open()
+
+    def _open(self) -> _WatchedConnection:
+        conn = _WatchedConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        conn.now = self._clock.monotonic
+        conn.still_waiting = partial(self._check_waiting, 0.0)
+        return conn
+
+    def _drop_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for conn in idle:
+            conn.close()
+
+    def _check_waiting(self, statement_timeout_seconds: float, seconds: float) -> None:
+        """Raise when an answer has been waited for long enough."""
+        if statement_timeout_seconds and seconds > statement_timeout_seconds + _ANSWER_GRACE_SECONDS:
+            raise psycopg.OperationalError(f"no answer for {seconds:.0f} s")
+        now = self._clock.monotonic()
+        if self.deadline is not None and now > self.deadline + _END_GRACE_SECONDS:
+            raise psycopg.OperationalError(f"no answer for {seconds:.0f} s, and the run's deadline has come")
+        try:
+            self._clock.check()
+        except Stopped:
+            self._stopped_since = now if self._stopped_since is None else self._stopped_since
+            if now > self._stopped_since + _END_GRACE_SECONDS:
+                raise
+
+    def _is_over(self, *, in_seconds: float = 0.0) -> bool:
+        return self.deadline is not None and self._clock.monotonic() + in_seconds >= self.deadline
+
+    def _is_lost_for_good(self) -> bool:
+        """Note that a connection was lost; True when all have been for too long."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._lost_since = now if self._lost_since is None else self._lost_since
+            return now >= self._lost_since + self._patience
 
     def _refuse_if_final(self, error: psycopg.Error) -> None:
         """Raise at once what no waiting cures: a refused login, an unknown database, a statement that took too long."""
@@ -159,35 +272,57 @@ class Database:
                 f"database {self.where}: {_first_line(error)}",
                 hint="look for what keeps it busy; the next run tries again",
             ) from error
-        if isinstance(error, psycopg.OperationalError) and not error.sqlstate:
-            text = str(error)
-            if "FATAL" in text and not any(words in text for words in _PASSING_REFUSALS):
-                raise DatabaseUnavailable(
-                    f"database {self.where} refuses the login: {_fatal(text)}",
-                    hint="check user, password and database name in database_url",
-                ) from error
-            if "resolve host" in text or "translate host name" in text:
-                raise DatabaseUnavailable(
-                    f"database {self.where}: the host name is not known", hint="check the host in database_url"
-                ) from error
+        if error.sqlstate:
+            if not error.sqlstate.startswith(_PASSING_STATES):
+                raise _translated(error, self.where) from error
+            return
+        text = str(error)
+        if "FATAL" in text and not any(words in text for words in _PASSING_REFUSALS):
+            raise DatabaseUnavailable(
+                f"database {self.where} refuses the login: {_fatal(text)}",
+                hint="check user, password and database name in database_url",
+            ) from error
+        if "resolve host" in text or "translate host name" in text:
+            raise DatabaseUnavailable(
+                f"database {self.where}: the host name is not known", hint="check the host in database_url"
+            ) from error
 
-    def _locked_out(self, error: psycopg.Error) -> DatabaseError:
-        """The error for a lock that did not come free, naming who holds locks on our tables."""
-        holders = ""
+    def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=_REACH_HINT)
+
+    @contextmanager
+    def _naming_blockers(self, backend_pid: int, limits: _Limits, found: list[str] | None) -> Generator[None]:
+        """Shortly before a wait for a lock is given up, look who holds it: afterwards nobody can tell."""
+        if found is None or not limits.lock:
+            yield
+            return
+        timer = threading.Timer(limits.lock * 0.7, self._find_blockers, (backend_pid, found))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _find_blockers(self, backend_pid: int, found: list[str]) -> None:
         try:
             with self.connect() as conn:
-                rows = conn.execute(_Q["find_blockers"]).fetchall()
-            holders = "; ".join(
-                f"pid {pid} ({application or 'unnamed'}, {state}) for {seconds} s"
-                for pid, application, state, seconds in rows
-            )
+                rows = conn.execute(_Q["find_blockers"], {"backend_pid": backend_pid}).fetchall()
         except (psycopg.Error, DatabaseError):
-            pass
-        return DatabaseError(
-            f"database {self.where}: a lock did not come free ({_first_line(error)})"
-            + (f"; held by {holders}" if holders else ""),
-            hint="end that session, or wait; the next run tries again",
-        )
+            # The error to come is told without names.
+            return
+        for pid, application, state, seconds in rows:
+            known = [text for text in (application, state, None if seconds is None else f"for {seconds} s") if text]
+            found.append(f"pid {pid} ({', '.join(known) or 'nothing known of it'})")
+
+
+def _locked_out(error: psycopg.Error, where: str, blockers: list[str]) -> DatabaseError:
+    """The error for a lock that did not come free, naming who holds it."""
+    return DatabaseError(
+        f"database {where}: a lock did not come free ({_first_line(error)})"
+        + (f"; it is held by {'; '.join(blockers)}" if blockers else ""),
+        hint="let that session end, or end it with pg_terminate_backend(pid); the next run tries again",
+    )
 
 
 def _translated(error: psycopg.Error, where: str) -> DatabaseError:
@@ -195,11 +330,14 @@ def _translated(error: psycopg.Error, where: str) -> DatabaseError:
         return SchemaMismatch(
             f"database {where} does not have the schema this version expects: {_first_line(error)}", hint=_MIGRATE_HINT
         )
+    hint = "see the server's log"
     if isinstance(error, pg.InsufficientPrivilege):
-        return DatabaseError(
-            f"database {where}: {_first_line(error)}", hint="connect as the owner of the tables, or grant the right"
-        )
-    return DatabaseError(f"database {where}: {_first_line(error)}", hint="see the server's log")
+        hint = "connect as the owner of the tables, or grant the right"
+    elif isinstance(error, pg.ReadOnlySqlTransaction):
+        hint = "it can only be read: a standby, or a server that has run out of space; give the primary's address"
+    elif isinstance(error, pg.DiskFull):
+        hint = "make room on the server"
+    return DatabaseError(f"database {where}: {_first_line(error)}", hint=hint)
 
 
 def is_row_fault(error: BaseException) -> bool:
