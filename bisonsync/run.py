@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceOutcome:
-    """What became of one workspace in a run."""
+    """What became of one workspace in a run. ``note`` says why, where that is no problem."""
 
     bison_instance: str
     bison_workspace_id: int
@@ -55,6 +55,17 @@ class WorkspaceOutcome:
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     problems: tuple[Problem, ...] = ()
     committed: bool = False
+    note: str = ""
+
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace's identity."""
+        return self.bison_instance, self.bison_workspace_id
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not complete."""
+        return self.problems[0].message if self.problems else self.note or None
 
     def as_json(self) -> dict[str, Any]:
         """Its form in ``--json``."""
@@ -64,7 +75,7 @@ class WorkspaceOutcome:
             "name": self.name,
             "verdict": self.verdict,
             "counts": dict(self.counts),
-            "error": self.problems[0].message if self.problems else None,
+            "error": self.reason,
         }
 
 

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +18,14 @@ from uuid import uuid4
 
 from bisonsync import __version__
 from bisonsync.clock import SystemClock
-from bisonsync.errors import BisonsyncError, ConfigError, CredentialsError, LeaseBusy
+from bisonsync.errors import (
+    BisonsyncError,
+    ConfigError,
+    CredentialsError,
+    DatabaseError,
+    DatabaseUnavailable,
+    LeaseBusy,
+)
 from bisonsync.output import Output
 from bisonsync.run import (
     VERDICTS,
@@ -29,6 +36,7 @@ from bisonsync.run import (
     SetupRun,
     WorkspaceAccess,
     WorkspaceKey,
+    WorkspaceOutcome,
     label,
 )
 
@@ -36,8 +44,8 @@ if TYPE_CHECKING:
     from bisonsync.api.client import InstanceClient
     from bisonsync.settings import Sources
     from bisonsync.settings.models import Instance, Settings
-    from bisonsync.store.db import Database
-    from bisonsync.store.leases import Lease
+    from bisonsync.store.db import Connection, Database
+    from bisonsync.store.leases import Holder, Lease
     from bisonsync.store.registry import WorkspaceRow
 
 DEFAULT_LEASE_TTL_SECONDS = 60.0
@@ -45,6 +53,9 @@ HEARTBEATS_PER_TTL = 4
 # A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
 BUDGET_BLOCK_PER_LANE = 3
 LOCK_POLL_SECONDS = 0.5
+# How long the end of a run waits for a database that is gone.
+LEDGER_PATIENCE_SECONDS = 45.0
+LEDGER_HASTE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,8 @@ class Session:
         self._clients: list[InstanceClient] = []
         self._ledger_open = False
         self._heart: threading.Event | None = None
+        self._is_stopping = False
+        self._left_out: tuple[WorkspaceOutcome, ...] = ()
 
     # What a command may ask for
 
@@ -198,6 +211,12 @@ class Session:
         seconds = self.options.deadline_seconds
         return self._began + (self.settings.polling.deadline.total_seconds() if seconds is None else seconds)
 
+    def _start_deadline(self) -> float:
+        """The deadline, which from now on ends waits for the database as well."""
+        for database in (self.db, self.control):
+            database.deadline = self.deadline()
+        return self.deadline()
+
     def require_schema(self) -> None:
         """Raises SchemaMismatch unless the database is migrated to what this version expects."""
         from bisonsync.store import migrations
@@ -227,14 +246,10 @@ class Session:
             self.open_ledger()
         rows = choose(self.control.run(registry.list_workspaces), self.options.workspaces, self.options.instances)
         held: Mapping[WorkspaceKey, Lease] = {}
-        skipped: Sequence[WorkspaceRow] = ()
         if not self.options.dry_run:
             held = self._take_leases(rows)
-            skipped = [row for row in rows if row.key not in held]
             rows = [row for row in rows if row.key in held]
-            self._start_heart()
-        result = body(self._run(rows, held))
-        return self._with_skipped(result, skipped) if skipped else result
+        return self._with_left_out(body(self._run(rows, held)))
 
     def over_instances(self, body: Callable[[SetupRun], Result], *, names: Sequence[str] = ()) -> Result:
         """Run ``body`` over the configured instances (those of --instance, or ``names``), with a ledger row."""
@@ -252,7 +267,7 @@ class Session:
             self.require_schema()
         else:
             self.open_ledger()
-        deadline = self.deadline()
+        deadline = self._start_deadline()
         instances = {
             name: InstanceAccess(
                 client=self.client(name, instance, deadline=deadline),
@@ -263,16 +278,15 @@ class Session:
             for name, instance in configured.items()
             if not wanted or name in wanted
         }
-        return body(
-            SetupRun(
-                run_id=self.run_id,
-                host=leases.host_name(),
-                control=self.control,
-                instances=instances,
-                dry_run=self.options.dry_run,
-                max_shrink=self.settings.polling.max_shrink,
-            )
+        run = SetupRun(
+            run_id=self.run_id,
+            host=leases.host_name(),
+            control=self.control,
+            instances=instances,
+            dry_run=self.options.dry_run,
+            max_shrink=self.settings.polling.max_shrink,
         )
+        return self._with_left_out(body(run))
 
     def setup_run(self) -> SetupRun:
         """For commands that change the registry without asking the API."""
@@ -295,7 +309,8 @@ class Session:
             return body(self)
         except LeaseBusy as error:
             problem = Problem.of(error)
-            return Result({}, problems=(replace(problem, exit_code=0) if self.options.skip_if_locked else problem,))
+            problem = replace(problem, exit_code=0) if self.options.skip_if_locked else problem
+            return Result({}, workspaces=self._left_out, problems=(problem,))
         except BisonsyncError as error:
             return Result({}, problems=(Problem.of(error),))
         except BrokenPipeError:
@@ -319,7 +334,7 @@ class Session:
             self._heart.set()
         if self._ledger_open:
             try:
-                self._close_ledger(result, verdict, code)
+                result = self._close_ledger(result, verdict, code)
             except BisonsyncError as error:
                 problems = (*problems, Problem.of(error))
                 code = code or error.exit_code
@@ -350,15 +365,25 @@ class Session:
             self.output.result(f"{self.job}: {verdict}: {result.summary}, {milliseconds / 1000:.1f} s")
         self.output.problems([(problem.message, problem.hint) for problem in problems])
 
-    def _close_ledger(self, result: Result, verdict: str, code: int) -> None:
+    def _close_ledger(self, result: Result, verdict: str, code: int) -> Result:
+        """Close the ledger row; the result with the counts that the ledger has."""
         from bisonsync.store import runs
 
         health = _api_health(self._clients)
-        failed = [label((o.bison_instance, o.bison_workspace_id)) for o in result.workspaces if o.verdict != "complete"]
+        failed = [label(o.key) for o in result.workspaces if o.verdict not in ("complete", "skipped")]
+        outcomes = [
+            runs.WorkspaceOutcomeRow(
+                o.bison_instance,
+                o.bison_workspace_id,
+                o.name,
+                o.verdict,
+                {"kind": o.problems[0].kind if o.problems else o.verdict, "message": o.reason} if o.reason else None,
+            )
+            for o in result.workspaces
+        ]
 
-        def work(conn: Any) -> None:
-            runs.insert_api_health(conn, self.run_id, health)
-            runs.close_run(
+        def work(conn: Connection) -> dict[str, Any] | None:
+            return runs.close_run(
                 conn,
                 self.run_id,
                 status=verdict,
@@ -367,23 +392,26 @@ class Session:
                 counts=result.counts,
                 workspaces_failed=failed,
                 errors=[problem.as_json() for problem in result.all_problems],
+                outcomes=outcomes,
+                api_health=health,
             )
 
+        in_haste = verdict == "stopped" or any(p.kind == DatabaseUnavailable.kind for p in result.all_problems)
+        patience = LEDGER_HASTE_SECONDS if in_haste else LEDGER_PATIENCE_SECONDS
         # Not on the run's clock: a stopped run closes its row as well.
-        self._database(max_connections=1, clock=SystemClock()).run(work)
+        database = self._database(max_connections=1, clock=SystemClock(), first_connect_seconds=patience)
+        database.deadline = self.clock.monotonic() + patience
+        closed = database.run(work)
+        return replace(result, counts={k: (closed or {}).get(k, v) for k, v in result.counts.items()})
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        if number in self._signals_seen:
+        if self._is_stopping:
             os._exit(128 + number)
-        self._signals_seen.add(number)
+        self._is_stopping = True
         self.clock.stop(number)
-
-    @cached_property
-    def _signals_seen(self) -> set[int]:
-        return set()
 
     @staticmethod
     def _quietly(action: Callable[[], None]) -> None:
@@ -409,38 +437,65 @@ class Session:
             return self.settings.polling.lease_ttl.total_seconds()
 
     def _take_leases(self, rows: Sequence[WorkspaceRow]) -> dict[WorkspaceKey, Lease]:
-        """Take what is free, waiting for the rest as long as --lock-wait says. Raises LeaseBusy when none is."""
+        """Take what is free, waiting for the rest as long as --lock-wait says; what is not ours then is left out.
+
+        Raises LeaseBusy when other runs hold everything, DatabaseError when what nobody holds is locked.
+        """
         give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
-        held: dict[WorkspaceKey, Lease] = {}
-        while True:
-            wanted = [row.key for row in rows if row.key not in held]
-            taken = self.control.run(partial(self._take, wanted))
-            if taken and not held:
-                self._start_heart()
-            held |= {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
-            if len(held) == len(rows) or self.clock.monotonic() >= give_up_at:
-                break
+        held = self._take([row.key for row in rows])
+        while len(held) < len(rows) and self.clock.monotonic() < give_up_at:
             self.clock.sleep(LOCK_POLL_SECONDS)
+            held |= self._take([row.key for row in rows if row.key not in held])
+        if len(held) == len(rows):
+            return held
+        holders = self._holders()
+        locked = [row.key for row in rows if row.key not in held and row.key not in holders]
+        error = self._wait_for_locks(locked) if locked else None
+        if error is None:
+            held |= self._take(locked)
+        self._left_out = tuple(
+            WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(Problem.of(error, label(row.key)),))
+            if error is not None and row.key in locked
+            else WorkspaceOutcome(*row.key, row.workspace_name, "skipped", note=_held_by(holders.get(row.key)))
+            for row in rows
+            if row.key not in held
+        )
+        if not held and error is not None:
+            raise error
         if not held:
-            holders = self._holders(rows)
             raise LeaseBusy(
-                f"{self.job}: every workspace is held by another run: {'; '.join(holders) or 'it ended just now'}",
+                f"{self.job}: every workspace is {'; '.join(dict.fromkeys(o.note for o in self._left_out))}",
                 hint="let it end, or wait for it with --lock-wait 2m",
             )
         return held
 
-    def _take(self, wanted: Sequence[WorkspaceKey], conn: Any) -> list[Lease]:
+    def _take(self, wanted: Sequence[WorkspaceKey]) -> dict[WorkspaceKey, Lease]:
+        """Take those that are free now; the leases are renewed from then on."""
         from bisonsync.store import leases
 
-        return leases.take(conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds)
+        def work(conn: Connection) -> list[Lease]:
+            return leases.take(conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds)
 
-    def _holders(self, rows: Sequence[WorkspaceRow]) -> list[str]:
+        taken = self.control.run(work)
+        if taken:
+            self._start_heart()
+        return {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
+
+    def _wait_for_locks(self, keys: Sequence[WorkspaceKey]) -> DatabaseError | None:
+        """Wait for the end of the transactions that keep leases locked; the error naming them if it does not come."""
         from bisonsync.store import leases
 
-        keys = {row.key for row in rows}
+        try:
+            self.control.run(lambda conn: leases.lock(conn, self.job, keys))
+        except DatabaseError as error:
+            return error
+        return None
+
+    def _holders(self) -> dict[WorkspaceKey, Holder]:
+        from bisonsync.store import leases
+
         listed = self.control.run(lambda conn: leases.list_holders(conn, self.job))
-        by_run = {h.holder: str(h) for h in listed if (h.bison_instance, h.bison_workspace_id) in keys}
-        return list(by_run.values())
+        return {(holder.bison_instance, holder.bison_workspace_id): holder for holder in listed}
 
     def _start_heart(self) -> None:
         if self._heart is not None:
@@ -461,25 +516,28 @@ class Session:
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
 
-    def _with_skipped(self, result: Result, skipped: Sequence[WorkspaceRow]) -> Result:
-        """Name the workspaces that another run is working on: skipping them is no failure."""
-        from bisonsync.run import WorkspaceOutcome
-
-        holders = "; ".join(self._holders(skipped)) or "a run that has ended since"
-        names = ", ".join(label(row.key) for row in skipped)
-        self.output.log(f"skipped, for another run works on them: {names}: {holders}", level="warning")
-        outcomes = tuple(WorkspaceOutcome(*row.key, row.workspace_name, "skipped") for row in skipped)
+    def _with_left_out(self, result: Result) -> Result:
+        """Name the workspaces that other runs are working on: skipping them is no failure."""
+        if not self._left_out:
+            return result
         counts = dict(result.counts)
-        if "workspaces_total" in counts:
-            counts["workspaces_total"] += len(skipped)
-        return replace(result, workspaces=(*result.workspaces, *outcomes), counts=counts)
+        for name, verdicts in (("workspaces_total", ("skipped", "failed")), ("workspaces_failed", ("failed",))):
+            if name in counts:
+                counts[name] += sum(outcome.verdict in verdicts for outcome in self._left_out)
+        skipped: dict[str, list[str]] = {}
+        for outcome in self._left_out:
+            if outcome.verdict == "skipped":
+                skipped.setdefault(outcome.note, []).append(label(outcome.key))
+        said = "".join(f"; skipped {', '.join(names)}, {note}" for note, names in skipped.items())
+        workspaces = (*result.workspaces, *self._left_out)
+        return replace(result, workspaces=workspaces, counts=counts, summary=result.summary + said)
 
     # The pieces of a run
 
     def _run(self, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease]) -> Run:
         from bisonsync.store import tokens
 
-        deadline = self.deadline()
+        deadline = self._start_deadline()
         configured = self.settings.instances
         clients = {
             name: self.client(name, configured[name], deadline=deadline)
@@ -510,7 +568,9 @@ class Session:
             ),
         )
 
-    def _database(self, *, max_connections: int, clock: SystemClock | None = None) -> Database:
+    def _database(
+        self, *, max_connections: int, clock: SystemClock | None = None, first_connect_seconds: float = 5.0
+    ) -> Database:
         from bisonsync.store.db import Database
 
         database = Database(
@@ -518,6 +578,7 @@ class Session:
             application_name=f"bisonsync {self.job}",
             clock=clock or self.clock,
             max_connections=max_connections,
+            first_connect_seconds=first_connect_seconds,
         )
         self._databases.append(database)
         return database
@@ -529,6 +590,10 @@ class Session:
 
             digest = sha256(f"{socket.gethostname()}/{self.job}".encode()).digest()
             self.clock.sleep(self.options.jitter_seconds * int.from_bytes(digest[:4]) / 2**32)
+
+
+def _held_by(holder: Holder | None) -> str:
+    return f"held by another run: {holder or 'it ended just now'}"
 
 
 def choose(rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]) -> list[WorkspaceRow]:

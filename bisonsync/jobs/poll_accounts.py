@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
 from bisonsync.run import Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
 from bisonsync.store import accounts, leases
 from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
+from bisonsync.store.db import Connection
 from bisonsync.store.leases import Lease
 from bisonsync.store.registry import WorkspaceRow
 
@@ -29,6 +31,8 @@ SWITCH_JOB = "switch-workspace"
 # More workspaces than lanes are open at a time, so that lanes do not idle while one waits for its first or last page.
 SPARE_WORKSPACES = 2
 SWITCH_LOOKS = 5
+# Longer than a stopped run lets its database work go on.
+STOP_GRACE_SECONDS = 2.5
 
 # Known and of no use to a mirror; updated_at moves with any activity and is no change.
 _DROPPED = frozenset({"updated_at", "email_signature", "imap_port", "smtp_port"})
@@ -98,8 +102,9 @@ def run(run: Run, policy: Policy) -> Result:
         for lane in lanes:
             lane.close(timeout_seconds=0)
         # A merge under way may end; a read may not.
+        give_up_at = run.clock.monotonic() + STOP_GRACE_SECONDS
         for thread in threads:
-            thread.join(3.0)
+            thread.join(max(0.0, give_up_at - run.clock.monotonic()))
         return _result(run, outcomes, (Problem.of(stop),))
     for lane in lanes:
         lane.close()
@@ -208,33 +213,31 @@ class _InstancePoll:
 
     def _work_by_switch(self, rows: list[WorkspaceRow]) -> None:
         """One workspace at a time under a lease that all hosts share: a switch moves every run that uses the key."""
-        lease: Lease | None = None
-        if not self._run.dry_run:
-            key = (self._client.instance, 0)
-            lease = next(
-                iter(
-                    self._run.control.run(
-                        lambda conn: leases.take(
-                            conn,
-                            SWITCH_JOB,
-                            [key],
-                            run_id=self._run.run_id,
-                            ttl_seconds=self._policy.lease_ttl_seconds,
-                        )
-                    )
-                ),
-                None,
-            )
-            if lease is None:
-                busy = GuardRefused(
-                    f"instance {key[0]}: another run is switching its super-admin key between workspaces",
-                    hint="give each workspace a token of its own: 'bisonsync workspaces mint-tokens'",
-                )
-                for row in rows:
-                    self._outcomes[row.key] = self._failed(row, busy)
-                return
+        try:
+            lease = self._take_switch_lease()
+        except BisonsyncError as error:
+            for row in rows:
+                self._outcomes[row.key] = self._failed(row, error)
+            return
         for row in rows:
             self._outcomes[row.key] = self._poll(row, lease)
+
+    def _take_switch_lease(self) -> Lease | None:
+        """The lease of the instance's key; none in a dry run. Raises GuardRefused while another run has it."""
+        if self._run.dry_run:
+            return None
+        key = (self._client.instance, 0)
+        taken = self._run.control.run(
+            lambda conn: leases.take(
+                conn, SWITCH_JOB, [key], run_id=self._run.run_id, ttl_seconds=self._policy.lease_ttl_seconds
+            )
+        )
+        if not taken:
+            raise GuardRefused(
+                f"instance {key[0]}: another run is switching its super-admin key between workspaces",
+                hint="give each workspace a token of its own: 'bisonsync workspaces mint-tokens'",
+            )
+        return taken[0]
 
     def _poll(self, row: WorkspaceRow, switch_lease: Lease | None) -> WorkspaceOutcome:
         """Read and merge one workspace; whatever happens becomes its outcome."""
@@ -259,7 +262,7 @@ class _InstancePoll:
         access = self._access(row)
         if access.error is not None or access.token is None:
             raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
-        read_started_at = self._run.control.run(accounts.start_read)
+        read_started_at = self._run.control.run(lambda conn: self._start_read(conn, row))
         meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
         if access.by_switch:
             self._switch_into(row, access)
@@ -277,6 +280,13 @@ class _InstancePoll:
         )
         merged = self._merge(row, fresh, switch_lease)
         return self._outcome(row, fresh, merged)
+
+    def _start_read(self, conn: Connection, row: WorkspaceRow) -> datetime:
+        """The database's time; no request is spent on a workspace that another run has taken over."""
+        lease = self._run.leases.get(row.key)
+        if lease is not None:
+            leases.require(conn, lease)
+        return accounts.start_read(conn)
 
     def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter) -> ListRead:
         """The list, with the token's workspace asked for beside its first page and after its last."""
@@ -341,10 +351,10 @@ class _InstancePoll:
             )
         lease = self._run.leases[row.key]
 
-        def work(conn: Any) -> Merged:
+        def work(conn: Connection) -> Merged:
             if switch_lease is not None:
                 leases.fence(conn, switch_lease)
-            return accounts.merge(
+            merged = accounts.merge(
                 conn,
                 lease,
                 fresh,
@@ -353,6 +363,9 @@ class _InstancePoll:
                 counts={"accounts_read": len(fresh.seen_ids)},
                 interval_seconds=self._policy.interval_seconds,
             )
+            if switch_lease is not None:
+                leases.let_commit(conn, switch_lease)
+            return merged
 
         return self._run.db.run(work)
 
@@ -446,17 +459,21 @@ def _unreachable(row: WorkspaceRow, error: BisonsyncError | None) -> WorkspaceOu
     return WorkspaceOutcome(*row.key, row.workspace_name, "failed", counts, (problem,))
 
 
+def _unreached(row: WorkspaceRow, *, is_stopped: bool) -> WorkspaceOutcome:
+    """The outcome of a workspace that has none: skipped when the run was stopped, else nothing that may pass silently."""
+    if is_stopped:
+        return WorkspaceOutcome(*row.key, row.workspace_name, "skipped")
+    problem = Problem("bug", f"{label(row.key)} was not read", "this is a bug; see stderr", label(row.key), 1)
+    return WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(problem,))
+
+
 def _fault(invalid: InvalidRow) -> Fault:
     record_id = None if invalid.record_id is None else str(invalid.record_id)
     return Fault(record_id, invalid.field, invalid.error_type, invalid.message, invalid.row)
 
 
 def _result(run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]) -> Result:
-    ordered = tuple(
-        outcomes.get(row.key)
-        or WorkspaceOutcome(row.bison_instance, row.bison_workspace_id, row.workspace_name, "skipped")
-        for row in run.workspaces
-    )
+    ordered = tuple(outcomes.get(row.key) or _unreached(row, is_stopped=bool(problems)) for row in run.workspaces)
     stats = [stat for client in run.clients.values() for stat in client.stats.values()]
 
     def of(verdict: str) -> int:

@@ -75,18 +75,9 @@ def running(database: Database) -> tuple[RunningRun, ...]:
                 row=row,
                 leases=len(ends.get(row.run_id, [])),
                 lease_ends_in_seconds=min(ends.get(row.run_id, []), default=None),
-                is_alive=_is_alive(row),
+                is_alive=leases.is_alive(row.process_key, row.pid),
             )
             for row in rows
         )
 
     return database.run(read)
-
-
-def _is_alive(row: RunningRow) -> bool | None:
-    if leases.is_dead(row.process_key, row.pid):
-        return False
-    key = row.process_key or ""
-    if row.pid is None or key.startswith("unknown/") or leases.process_key(row.pid) != key:
-        return None
-    return True

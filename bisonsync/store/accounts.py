@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -132,7 +132,7 @@ def merge(
     returned. Raises LeaseLost when another run may have taken over; then nothing is written.
     """
     leases.fence(conn, lease)
-    done = _find_result(conn, lease)
+    done = _find_result(conn, lease, fresh.faults)
     if done is not None:
         return done
     judgement = _judge(conn, fresh, guard)
@@ -166,7 +166,7 @@ def merge(
     _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
     if changes.inserted or changes.updated or changes.restored or changes.removed:
         conn.execute(_Q["notify_change"], {**_key(fresh), "table": TABLE, "kind": "changed"})
-    leases.assert_alive(conn, lease)
+    leases.let_commit(conn, lease)
     return Merged(verdict, changes, reason, tuple(upserted.faults))
 
 
@@ -200,8 +200,10 @@ def record_failure(
     counts: Mapping[str, int],
     interval_seconds: int,
 ) -> None:
-    """Note that a workspace's read committed no data. Raises LeaseLost like ``merge``."""
+    """Note that a workspace's read committed no data, unless it did after all. Raises LeaseLost like ``merge``."""
     leases.fence(conn, lease)
+    if _find_result(conn, lease) is not None:
+        return
     key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
     conn.execute(
         _Q["record_failure"],
@@ -221,18 +223,22 @@ def record_failure(
             "verdict": verdict,
             "counts": json.dumps(dict(counts)),
             "error": json.dumps(dict(error)),
+            "committed": False,
         },
     )
+    leases.let_commit(conn, lease)
 
 
-def _find_result(conn: Connection, lease: Lease) -> Merged | None:
+def _find_result(conn: Connection, lease: Lease, read_faults: Sequence[Fault] = ()) -> Merged | None:
     """What this run committed for the workspace before the answer to COMMIT was lost."""
     key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
     row = conn.execute(_Q["find_result"], key).fetchone()
     if row is None:
         return None
-    counts, verdict = row
-    return Merged(verdict, Changes(**{name: counts[name] for name in Changes.__slots__}), counts.get("reason", ""))
+    counts, verdict, reason = row
+    changes = Changes(**{name: counts[name] for name in Changes.__slots__})
+    stored = Fault(None, "", "store", "see table data_validation_errors", None)
+    return Merged(verdict, changes, reason or "", (stored,) * (changes.invalid - len(read_faults)))
 
 
 def _judge(conn: Connection, fresh: Fresh, guard: ShrinkGuard) -> _Judgement:
@@ -337,6 +343,7 @@ def _record_result(
             "verdict": verdict,
             "counts": json.dumps(dict(counts)),
             "error": error,
+            "committed": True,
         },
     )
 

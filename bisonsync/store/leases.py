@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from bisonsync.errors import LeaseLost
 from bisonsync.queries import load_queries
@@ -18,6 +18,9 @@ from bisonsync.store.db import Connection
 _Q = load_queries("leases")
 
 WorkspaceKey = tuple[str, int]
+
+# So much before a lease ends by the database's clock the server takes no commit any more.
+COMMIT_MARGIN_MILLISECONDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lease."""
+    """Who holds a lease. ``age_seconds`` is that of its run; None when the ledger does not know the run."""
 
     bison_instance: str
     bison_workspace_id: int
@@ -42,13 +45,15 @@ class Holder:
     host: str | None
     pid: int | None
     process_key: str | None
+    age_seconds: float | None
     heartbeat_age_seconds: float
     expires_in_seconds: float
 
     def __str__(self) -> str:
+        age = "" if self.age_seconds is None else f", since {self.age_seconds:.0f} s"
         return (
-            f"pid {self.pid} on {self.host} (run {self.holder}, last sign of life {self.heartbeat_age_seconds:.0f} s ago,"
-            f" lease ends in {max(0.0, self.expires_in_seconds):.0f} s)"
+            f"pid {self.pid} on {self.host} (run {self.holder}{age}, last sign of life "
+            f"{self.heartbeat_age_seconds:.0f} s ago, lease ends in {max(0.0, self.expires_in_seconds):.0f} s)"
         )
 
 
@@ -63,35 +68,37 @@ def process_key(pid: int | None = None) -> str:
     Where /proc is missing the key never matches another process's, so that nothing is taken for dead.
     """
     number = os.getpid() if pid is None else pid
+    place, started = _boot_and_namespace(), _started(number)
+    return f"{place}/{number}/{started}" if place and started else f"unknown/{host_name()}/{number}"
+
+
+def is_alive(key: str | None, pid: int | None) -> bool | None:
+    """Whether the process of a key still runs; None when that cannot be told from here."""
+    place = _boot_and_namespace()
+    if not key or not place or not pid or not key.startswith(f"{place}/{pid}/"):
+        return None
+    started = _started(pid)
+    if started is not None:
+        return key == f"{place}/{pid}/{started}"
+    # /proc may hide other users' processes; the kernel still says whether there is one of this number.
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # not a path
-        started = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return f"unknown/{host_name()}/{number}"
-    return f"{boot}/{namespace}/{number}/{'dead' if state in 'ZX' else started}"
-
-
-def is_dead(key: str | None, pid: int | None) -> bool:
-    """True only when the process of a key was in our own boot and pid namespace and is gone."""
-    mine = process_key()
-    if not key or pid is None or mine.startswith("unknown/"):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    if key.split("/")[:2] != mine.split("/")[:2]:
-        return False
-    return process_key(pid) != key
+    except OSError:
+        pass
+    return None
 
 
 def take(
     conn: Connection, job: str, workspaces: Iterable[WorkspaceKey], *, run_id: UUID, ttl_seconds: float
 ) -> list[Lease]:
-    """Take every lease that is free, expired, or held by a dead process of this host; the others are just absent."""
-    keys = sorted(set(workspaces))
+    """Take every lease that is free, expired, or held by a dead process of this host; the others are just absent.
+
+    Safe to repeat after a commit whose answer was lost.
+    """
     parameters = {
-        "job": job,
-        "instances": [instance for instance, _ in keys],
-        "workspace_ids": [workspace_id for _, workspace_id in keys],
+        **_keys(job, workspaces),
         "run_id": run_id,
         "ttl_seconds": ttl_seconds,
         "host": host_name(),
@@ -107,6 +114,11 @@ def take(
     ]
 
 
+def lock(conn: Connection, job: str, workspaces: Iterable[WorkspaceKey]) -> None:
+    """Wait until no other session has these leases locked: what nobody holds and ``take`` does not get is locked."""
+    conn.execute(_Q["lock_leases"], _keys(job, workspaces))
+
+
 def list_holders(conn: Connection, job: str) -> list[Holder]:
     """Who holds unexpired leases of a job."""
     with conn.cursor(row_factory=class_row(Holder)) as cursor:
@@ -118,26 +130,73 @@ def renew(conn: Connection, run_id: UUID, *, ttl_seconds: float) -> None:
     conn.execute(_Q["renew_leases"], {"run_id": run_id, "ttl_seconds": ttl_seconds})
 
 
+def require(conn: Connection, lease: Lease) -> None:
+    """Raise LeaseLost when the lease is not ours any more; a look without a lock, before work that costs something."""
+    if conn.execute(_Q["is_held"], _parameters(lease)).fetchone() is None:
+        raise _lost(lease)
+
+
 def fence(conn: Connection, lease: Lease) -> None:
-    """Hold the lease until this transaction ends. Raises LeaseLost when it is not ours any more."""
+    """Hold the lease until this transaction ends: nobody can take it over meanwhile.
+
+    Every transaction that begins with ``fence`` ends with ``let_commit``. Raises LeaseLost when the lease is not ours
+    any more.
+    """
     if conn.execute(_Q["fence_lease"], _parameters(lease)).fetchone() is None:
         raise _lost(lease)
 
 
-def assert_alive(conn: Connection, lease: Lease) -> None:
-    """The last look before a commit. Raises LeaseLost when the lease has run out since ``fence``."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        if not cursor.execute(_Q["is_lease_alive"], _parameters(lease)).fetchone():
-            raise _lost(lease)
+def let_commit(conn: Connection, lease: Lease) -> None:
+    """The last statement before a commit: from here the server takes it only while the lease lasts.
+
+    A process that stands still between this and its COMMIT finds its session ended by the server and nothing written.
+    Raises LeaseLost when the lease has run out since ``fence``.
+    """
+    parameters = {**_parameters(lease), "margin_milliseconds": COMMIT_MARGIN_MILLISECONDS}
+    if conn.execute(_Q["let_commit"], parameters).fetchone() is None:
+        raise _lost(lease)
 
 
 def release(conn: Connection, run_id: UUID) -> None:
-    """Free everything a run holds."""
+    """Free everything a run holds, after its commits that are under way."""
     conn.execute(_Q["release_leases"], {"run_id": run_id})
 
 
+def release_unlocked(conn: Connection, run_ids: Sequence[UUID]) -> None:
+    """Free what runs hold and no session has locked."""
+    conn.execute(_Q["release_unlocked_leases"], {"run_ids": list(run_ids)})
+
+
+def _boot_and_namespace() -> str | None:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  # not a path
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in ticks since boot; "dead" when it only waits to be reaped; None if not to be seen."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    if len(words) < 20:
+        return None
+    return "dead" if words[0] in "ZX" else words[19]
+
+
 def _dead_process_keys(holders: Sequence[Holder]) -> list[str]:
-    return sorted({h.process_key for h in holders if h.process_key and is_dead(h.process_key, h.pid)})
+    return sorted({h.process_key for h in holders if h.process_key and is_alive(h.process_key, h.pid) is False})
+
+
+def _keys(job: str, workspaces: Iterable[WorkspaceKey]) -> dict[str, object]:
+    keys = sorted(set(workspaces))
+    return {
+        "job": job,
+        "instances": [instance for instance, _ in keys],
+        "workspace_ids": [workspace_id for _, workspace_id in keys],
+    }
 
 
 def _parameters(lease: Lease) -> dict[str, object]:
@@ -152,7 +211,8 @@ def _parameters(lease: Lease) -> dict[str, object]:
 
 
 def _lost(lease: Lease) -> LeaseLost:
+    workspace = f"{lease.bison_instance}/{lease.bison_workspace_id}"
     return LeaseLost(
-        f"{lease.job}: the lease of workspace {lease.bison_instance}/{lease.bison_workspace_id} ran out or was taken over",
+        f"{lease.job}: the lease of workspace {workspace} ran out or was taken over",
         hint="this host or its database connection stood still for too long; nothing was written, run it again",
     )

@@ -10,13 +10,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg import errors as pg
+from psycopg.rows import class_row, scalar_row
 
 from bisonsync.queries import load_queries
 from bisonsync.store import leases
 from bisonsync.store.db import Connection
 
 _Q = load_queries("runs")
+
+# A run that needs no leases and whose process cannot be seen from here is given up after so long.
+LEASELESS_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class RunningRow:
     started_at: datetime
     age_seconds: float
     holds_lease: bool
+    let_lease_expire: bool
+    uses_leases: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,17 @@ class ApiHealthRow:
     p95_ms: float | None
     max_ms: float | None
     success: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceOutcomeRow:
+    """What became of one workspace in a run."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    workspace_name: str
+    verdict: str
+    error: Mapping[str, str] | None
 
 
 def open_run(conn: Connection, run_id: UUID, job: str, *, command: str, version: str) -> None:
@@ -111,10 +128,19 @@ def close_run(
     counts: Mapping[str, Any],
     workspaces_failed: Sequence[str],
     errors: Sequence[Mapping[str, Any]],
-) -> None:
-    """Close the ledger row and free the run's leases, in one transaction."""
-    leases.release(conn, run_id)
+    outcomes: Sequence[WorkspaceOutcomeRow],
+    api_health: Sequence[ApiHealthRow],
+) -> dict[str, Any] | None:
+    """Close the ledger row and free the run's leases, in one transaction; the counts it closed with.
+
+    Sums of what the workspaces committed take the place of ``counts`` of the same names: a commit whose answer was
+    lost counts as well. None when this was done already. A run taken for lost by another is closed as what it was.
+    """
+    _free_leases(conn, run_id)
     conn.execute(
+        _Q["record_outcomes"], {"run_id": run_id, "outcomes": json.dumps([asdict(outcome) for outcome in outcomes])}
+    )
+    row = conn.execute(
         _Q["close_run"],
         {
             "run_id": run_id,
@@ -125,21 +151,25 @@ def close_run(
             "workspaces_failed": list(workspaces_failed),
             "errors": json.dumps([dict(error) for error in errors]),
         },
-    )
+    ).fetchone()
+    if row is None:
+        return None
+    if api_health:
+        rows = json.dumps([asdict(health) for health in api_health])
+        conn.execute(_Q["insert_api_health"], {"run_id": run_id, "rows": rows})
+    return row[0]
 
 
 def close_lost_runs(conn: Connection, *, ttl_seconds: float) -> list[UUID]:
-    """Close runs whose process is known to be dead, or that hold no lease and are older than a lease lasts."""
-    lost = [
-        row.run_id
-        for row in list_running(conn)
-        if leases.is_dead(row.process_key, row.pid) or (not row.holds_lease and row.age_seconds > 2 * ttl_seconds)
-    ]
-    if lost:
-        for run_id in lost:
-            leases.release(conn, run_id)
-        conn.execute(_Q["close_lost_runs"], {"run_ids": lost})
-    return lost
+    """Close the runs that are lost, and free what they hold: those whose process is known to be dead or whose leases
+    ran out, and those that hold none for longer than a run of another host needs to take its first.
+    """
+    lost = [row.run_id for row in list_running(conn) if _is_lost(row, ttl_seconds)]
+    if not lost:
+        return []
+    leases.release_unlocked(conn, lost)
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["close_lost_runs"], {"run_ids": lost}).fetchall()
 
 
 def list_running(conn: Connection) -> list[RunningRow]:
@@ -166,7 +196,20 @@ def list_run_workspaces(conn: Connection, run_id: UUID) -> list[RunWorkspaceRow]
         return cursor.execute(_Q["list_run_workspaces"], {"run_id": run_id}).fetchall()
 
 
-def insert_api_health(conn: Connection, run_id: UUID, rows: Sequence[ApiHealthRow]) -> None:
-    """Keep what each endpoint cost a run."""
-    if rows:
-        conn.execute(_Q["insert_api_health"], {"run_id": run_id, "rows": json.dumps([asdict(row) for row in rows])})
+def _is_lost(row: RunningRow, ttl_seconds: float) -> bool:
+    alive = leases.is_alive(row.process_key, row.pid)
+    if alive is False:
+        return True
+    if row.holds_lease or row.let_lease_expire:
+        return not row.holds_lease
+    # It may have none yet, none any more, or never need one.
+    return not alive and row.age_seconds > (2 * ttl_seconds if row.uses_leases else LEASELESS_SECONDS)
+
+
+def _free_leases(conn: Connection, run_id: UUID) -> None:
+    """Free a run's leases, after its commits under way; those that a foreign session keeps locked run out."""
+    try:
+        with conn.transaction():
+            leases.release(conn, run_id)
+    except pg.LockNotAvailable:
+        leases.release_unlocked(conn, [run_id])

@@ -1,6 +1,6 @@
 -- name: find_result
 -- The counts that this run has already committed for a workspace, if it has; locks nothing.
-SELECT counts, verdict
+SELECT counts, verdict, error ->> 'message' AS reason
 FROM email_sync_log_workspaces
 WHERE
     run_id = %(run_id)s::uuid
@@ -275,13 +275,13 @@ ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
     interval_seconds = excluded.interval_seconds;
 
 -- name: record_result
--- A workspace's counts in the ledger, committed together with its data.
+-- A workspace's counts in the ledger, committed together with its data, or why there are none.
 INSERT INTO email_sync_log_workspaces (
     run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, error, committed_at
 )
 VALUES (
     %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text, %(verdict)s::text,
-    %(counts)s::jsonb, %(error)s::jsonb, now()
+    %(counts)s::jsonb, %(error)s::jsonb, CASE WHEN %(committed)s::boolean THEN now() END
 )
 ON CONFLICT (run_id, bison_instance, bison_workspace_id) DO UPDATE SET
     verdict = excluded.verdict,

@@ -7,21 +7,48 @@ VALUES (
 )
 ON CONFLICT (run_id) DO NOTHING;
 
+-- name: record_outcomes
+-- What became of the workspaces that committed nothing themselves, for each its verdict and error.
+INSERT INTO email_sync_log_workspaces (
+    run_id, bison_instance, bison_workspace_id, workspace_name, verdict, error
+)
+SELECT %(run_id)s::uuid, o.bison_instance, o.bison_workspace_id, o.workspace_name, o.verdict, o.error
+FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS o (
+    bison_instance text, bison_workspace_id bigint, workspace_name text, verdict text, error jsonb
+)
+ORDER BY o.bison_instance, o.bison_workspace_id
+ON CONFLICT DO NOTHING;
+
 -- name: close_run
--- Closes the ledger row of a run; nothing when it is closed already.
-UPDATE email_sync_logs
+-- Closes the ledger row of a run, also one that was taken for lost; its counts, with the sums of what its workspaces
+-- committed. No row when it is closed already.
+UPDATE email_sync_logs AS r
 SET
     status = %(status)s::text,
     exit_code = %(exit_code)s::smallint,
+    lost = false,
     finished_at = clock_timestamp(),
     duration_ms = %(duration_ms)s::bigint,
-    counts = %(counts)s::jsonb,
+    counts = %(counts)s::jsonb || coalesce(
+        (
+            SELECT jsonb_object_agg(t.key, t.total)
+            FROM (
+                SELECT c.key, sum(c.value::numeric) AS total
+                FROM email_sync_log_workspaces AS w, jsonb_each_text(w.counts) AS c
+                WHERE w.run_id = r.run_id
+                GROUP BY c.key
+            ) AS t
+        ),
+        '{}'
+    ),
     workspaces_failed = %(workspaces_failed)s::text[],
     errors = %(errors)s::jsonb
-WHERE run_id = %(run_id)s::uuid AND status = 'running';
+WHERE r.run_id = %(run_id)s::uuid AND (r.status = 'running' OR r.lost)
+RETURNING r.counts;
 
 -- name: list_running
--- Every run that says it is running, with whether it still holds a lease; locks nothing.
+-- Every run that says it is running, and how it stands with leases: whether it holds one, lets one run out, and whether
+-- its job works with leases at all; locks nothing.
 SELECT
     r.run_id,
     r.job,
@@ -32,13 +59,26 @@ SELECT
     extract(epoch FROM clock_timestamp() - r.started_at)::double precision AS age_seconds,
     EXISTS (
         SELECT FROM job_leases AS l WHERE l.holder = r.run_id AND l.expires_at > clock_timestamp()
-    ) AS holds_lease
+    ) AS holds_lease,
+    EXISTS (
+        SELECT FROM job_leases AS l WHERE l.holder = r.run_id AND l.expires_at <= clock_timestamp()
+    ) AS let_lease_expire,
+    EXISTS (SELECT FROM job_leases AS l WHERE l.job = r.job) AS uses_leases
 FROM email_sync_logs AS r
 WHERE r.status = 'running'
 ORDER BY r.started_at;
 
 -- name: close_lost_runs
--- Closes runs whose process is gone, with the sum of what their workspaces committed.
+-- Closes runs whose process is gone, with the sum of what their workspaces committed; passes over rows that another
+-- session has locked.
+WITH mine AS (
+    SELECT run_id
+    FROM email_sync_logs
+    WHERE run_id = any(%(run_ids)s::uuid[]) AND status = 'running'
+    ORDER BY run_id
+    FOR UPDATE SKIP LOCKED
+)
+
 UPDATE email_sync_logs AS r
 SET
     status = 'failed',
@@ -57,13 +97,21 @@ SET
         ),
         '{}'
     ),
+    workspaces_failed = array(
+        SELECT w.bison_instance || '/' || w.bison_workspace_id
+        FROM email_sync_log_workspaces AS w
+        WHERE w.run_id = r.run_id AND w.verdict NOT IN ('complete', 'skipped')
+        ORDER BY w.bison_instance, w.bison_workspace_id
+    ),
     errors = jsonb_build_array(
         jsonb_build_object(
             'kind', 'lost', 'workspace', NULL,
-            'message', 'the process ended without closing its run', 'hint', 'what it committed stays'
+            'message', 'the process ended or stood still without closing its run', 'hint', 'what it committed stays'
         )
     )
-WHERE r.run_id = any(%(run_ids)s::uuid[]) AND r.status = 'running';
+FROM mine
+WHERE r.run_id = mine.run_id
+RETURNING r.run_id;
 
 -- name: list_runs
 -- The newest runs first.
