@@ -6,11 +6,16 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema
+from pydantic_core import CoreSchema
+from pydantic_core import core_schema as cs
+
+BIGINT_MAX = 2**63 - 1
+# Nobody nests deeper; a value that does would break whoever walks it.
+MAX_DEPTH = 64
 
 _SECRET_NAME = re.compile(r"secret|token|password", re.IGNORECASE)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-BIGINT_MAX = 2**63 - 1
 
 
 def clean_text(text: str) -> str:
@@ -18,58 +23,97 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text) if _UNSTORABLE.search(text) else text
 
 
-def clean_value(value: Any) -> Any:
-    """A JSON value without secrets and without what jsonb cannot hold."""
+def clean_value(value: Any, *, depth: int = MAX_DEPTH) -> Any:
+    """A JSON value without secrets and without what jsonb cannot hold; nested deeper than ``depth`` it is None."""
     if isinstance(value, str):
         return clean_text(value)
+    if isinstance(value, dict | list) and not depth:
+        return None
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value)
-        return {clean_text(str(k)): clean_value(v) for k, v in items.items() if not _SECRET_NAME.search(str(k))}
+        return {
+            clean_text(str(key)): clean_value(item, depth=depth - 1)
+            for key, item in cast("dict[Any, Any]", value).items()
+            if not _SECRET_NAME.search(str(key))
+        }
     if isinstance(value, list):
-        return [clean_value(item) for item in cast("list[Any]", value)]
+        return [clean_value(item, depth=depth - 1) for item in cast("list[Any]", value)]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     return value
 
 
-def _not_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a truth value is not a number")  # noqa: TRY004  # pydantic wants ValueError
-    return value.strip() if isinstance(value, str) else value
+def _first_of(*choices: CoreSchema, error_type: str, message: str) -> GetPydanticSchema:
+    """A type whose first choice never leaves compiled code: a Python call per field would double a row's cost."""
+    schema = cs.union_schema(
+        list(choices), mode="left_to_right", custom_error_type=error_type, custom_error_message=message
+    )
+    return GetPydanticSchema(lambda _source, _handler: schema)
+
+
+def _whole_number(*, minimum: int) -> GetPydanticSchema:
+    """A number, or a string that is one; not a truth value."""
+    number = cs.int_schema(ge=minimum, le=BIGINT_MAX)
+    return _first_of(
+        cs.int_schema(strict=True, ge=minimum, le=BIGINT_MAX),
+        cs.chain_schema([cs.str_schema(strict=True), number]),
+        cs.chain_schema([cs.float_schema(strict=True), number]),
+        error_type="whole_number",
+        message=f"Input should be a whole number, at least {minimum}",
+    )
 
 
 def _as_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("too early or too late for a date") from error
 
 
-def _has_at(value: str) -> str:
-    local, at, domain = value.rpartition("@")
+def _as_address(text: str) -> str:
+    text = clean_text(text).strip()
+    local, at, domain = text.rpartition("@")
     if not (local and at and domain):
         raise ValueError("not a mail address")
-    return value.lower()
+    return text.lower()
 
 
-Text = Annotated[str, AfterValidator(lambda text: clean_text(text).strip())]
-Address = Annotated[str, AfterValidator(lambda text: _has_at(clean_text(text).strip()))]
-Identifier = Annotated[int, BeforeValidator(_not_bool), Field(gt=0, le=BIGINT_MAX)]
-Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=0, le=BIGINT_MAX)]
+Text = Annotated[
+    str,
+    _first_of(
+        cs.str_schema(strip_whitespace=True, pattern=r"^[^\x00]*$"),
+        cs.no_info_after_validator_function(lambda text: clean_text(text).strip(), cs.str_schema()),
+        error_type="text",
+        message="Input should be text",
+    ),
+]
+Address = Annotated[
+    str,
+    _first_of(
+        cs.str_schema(strip_whitespace=True, to_lower=True, pattern=r"^[^\x00]+@[^\x00@]+$"),
+        cs.no_info_after_validator_function(_as_address, cs.str_schema()),
+        error_type="mail_address",
+        message="Input should be a mail address",
+    ),
+]
+Identifier = Annotated[int, _whole_number(minimum=1)]
+Count = Annotated[int, _whole_number(minimum=0)]
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
 
-class _Loose(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class Tag(_Loose):
+class Tag(BaseModel):
     """A label of a sender email; names are unique per workspace, ids differ between workspaces."""
+
+    model_config = ConfigDict(frozen=True)
 
     id: Identifier | None = None
     name: Text
     default: bool | None = None
 
 
-class SenderEmail(_Loose):
+class SenderEmail(BaseModel):
     """A mailbox. Counters are lifetime totals; a counter that is missing is None, never 0."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     id: Identifier
     name: Text | None = None
@@ -93,15 +137,22 @@ class SenderEmail(_Loose):
     tags: list[Tag] | None = None
 
 
-class Workspace(_Loose):
-    """A workspace. Its name is free text and not unique: the id is the identity."""
+class Workspace(BaseModel):
+    """A workspace. Its name is free text and not unique: the id is the identity.
+
+    Other fields are not kept: newer hosts put the secret of its webhooks among them.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     id: Identifier
-    name: Text = ""
+    name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
 
 
-class MintedToken(_Loose):
-    """The answer to making a token; ``plain_text_token`` is shown this once."""
+class MintedToken(BaseModel):
+    """The answer to making a token; ``plain_text_token`` is shown this once. Other fields are not kept."""
+
+    model_config = ConfigDict(frozen=True)
 
     id: Identifier | None = None
     name: Text | None = None
