@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Lanes:
     """Runs calls on ``concurrency`` threads.
 
-    A free lane serves the owner with the fewest calls under way, the longest waiting among equals; so a slow
-    workspace cannot take the lanes that others could use.
+    A free lane serves the owner with the fewest calls under way, among equals the one it has not served for longest;
+    so a slow workspace cannot take the lanes that others could use, nor a large one be served before all others.
     """
 
     def __init__(self, concurrency: int, *, name: str) -> None:
@@ -23,11 +23,13 @@ class Lanes:
         self._waiting: dict[Hashable, deque[tuple[Future[Any], Callable[[], Any]]]] = {}
         self._under_way: dict[Hashable, int] = {}
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"{name}-{n}", daemon=True) for n in range(concurrency)
-        ]
-        for thread in self._threads:
-            thread.start()
+        for n in range(concurrency):
+            threading.Thread(target=self._serve, name=f"{name}-{n}", daemon=True).start()
+
+    @property
+    def is_closed(self) -> bool:
+        """True once nothing is carried out any more."""
+        return self._closed
 
     def submit(self, owner: Hashable, call: Callable[[], T]) -> Future[T]:
         """Queue a call. Its future is cancelled when the lanes close first."""
@@ -48,7 +50,7 @@ class Lanes:
             future.cancel()
 
     def close(self, *, timeout_seconds: float = 5.0) -> None:
-        """Cancel what waits; let what is under way end, for at most so long."""
+        """Cancel what waits; let what is under way end, for at most so long in all."""
         with self._condition:
             self._closed = True
             waiting, self._waiting = self._waiting, {}
@@ -56,32 +58,44 @@ class Lanes:
         for queue in waiting.values():
             for future, _ in queue:
                 future.cancel()
-        for thread in self._threads:
-            thread.join(timeout_seconds)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._under_way, timeout_seconds)
 
     def _serve(self) -> None:
         while True:
             with self._condition:
-                while not self._waiting and not self._closed:
+                while not self._waiting:
+                    if self._closed:
+                        return
                     self._condition.wait()
-                if not self._waiting:
-                    return
-                owner = min(self._waiting, key=lambda candidate: self._under_way.get(candidate, 0))
-                queue = self._waiting[owner]
-                future, call = queue.popleft()
-                if not queue:
-                    del self._waiting[owner]
+                owner, future, call = self._next()
                 self._under_way[owner] = self._under_way.get(owner, 0) + 1
             try:
-                if future.set_running_or_notify_cancel():
-                    try:
-                        result = call()
-                    except BaseException as error:  # it belongs to whoever waits for the future
-                        future.set_exception(error)
-                    else:
-                        future.set_result(result)
+                _carry_out(future, call)
             finally:
                 with self._condition:
                     self._under_way[owner] -= 1
                     if not self._under_way[owner]:
                         del self._under_way[owner]
+                    if self._closed:
+                        self._condition.notify_all()
+
+    def _next(self) -> tuple[Hashable, Future[Any], Callable[[], Any]]:
+        owner = min(self._waiting, key=lambda candidate: self._under_way.get(candidate, 0))
+        queue = self._waiting.pop(owner)
+        future, call = queue.popleft()
+        if queue:
+            # To the end: an owner's place is the time since it was last served.
+            self._waiting[owner] = queue
+        return owner, future, call
+
+
+def _carry_out(future: Future[T], call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # it belongs to whoever waits for the future
+        future.set_exception(error)
+    else:
+        future.set_result(result)
