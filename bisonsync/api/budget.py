@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from bisonsync.clock import Clock
 from bisonsync.errors import DeadlineExceeded
 
+# An empty bucket is not asked for each token as it drips in, but for what has gathered meanwhile.
+LEAST_WAIT_SECONDS = 0.25
+# Requests under way answer 429 one after another; a block that differs by less is not told to the others again.
+SHARED_BLOCK_STEP_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -40,29 +45,31 @@ class RateBudget:
         self._clock = clock
         self._block_size = block_size
         self._tokens = 0
-        self._blocked_until = 0.0
+        self._empty_until = float("-inf")
+        self._blocked_until = float("-inf")
+        self._shared_until = float("-inf")
         self._lock = threading.Lock()
         self._refill = threading.Lock()
 
     def acquire(self, give_up_at: float) -> None:
         """Wait until one request may be sent. Raises DeadlineExceeded when that would be after ``give_up_at``."""
-        while True:
-            wait = self._blocked_until - self._clock.monotonic()
-            if wait <= 0:
-                if self._spend() or self._fetch(give_up_at):
-                    return
-                continue
-            self._wait(wait, give_up_at)
+        while not self._spend():
+            self._wait(give_up_at)
+            self._fetch()
 
     def slow_down(self, seconds: float) -> None:
         """The API said 429: no request of this instance, from any process, for so long."""
-        until = self._clock.monotonic() + seconds
+        now = self._clock.monotonic()
+        until = now + seconds
         with self._lock:
-            if until <= self._blocked_until:
-                return
-            self._blocked_until = until
+            self._blocked_until = max(self._blocked_until, until)
+            # What is left was granted for the time before; the shared bucket starts from nothing too.
             self._tokens = 0
-        self._share_block(seconds)
+            is_news = self._shared_until <= now or until >= self._shared_until + SHARED_BLOCK_STEP_SECONDS
+            if is_news:
+                self._shared_until = until
+        if is_news:
+            self._share_block(seconds)
 
     def close(self) -> None:
         """Give back what was not spent."""
@@ -73,29 +80,33 @@ class RateBudget:
 
     def _spend(self) -> bool:
         with self._lock:
-            if self._tokens <= 0:
+            if not self._tokens or self._blocked_until > self._clock.monotonic():
                 return False
             self._tokens -= 1
             return True
 
-    def _fetch(self, give_up_at: float) -> bool:
-        """Take one block for everybody who waits; True when a token of it is ours."""
-        with self._refill:
-            if self._spend():
-                return True
-            grant = self._take(self._block_size)
-            if grant.tokens:
-                with self._lock:
-                    self._tokens += grant.tokens - 1
-                return True
-        self._wait(grant.wait_seconds, give_up_at)
-        return False
+    def _wait(self, give_up_at: float) -> None:
+        """Sleep until the bucket may be asked again."""
+        now = self._clock.monotonic()
+        ready_at = max(now, self._blocked_until, now if self._tokens else self._empty_until)
+        if ready_at >= give_up_at:
+            if self._blocked_until >= give_up_at:
+                reason = "the API refuses more requests (429) until after the deadline"
+            else:
+                reason = "the request budget is used up and does not refill before the deadline"
+            raise DeadlineExceeded(reason, hint="raise requests_per_minute of the instance, or --deadline")
+        if ready_at > now:
+            self._clock.sleep(ready_at - now)
 
-    def _wait(self, seconds: float, give_up_at: float) -> None:
-        left = give_up_at - self._clock.monotonic()
-        if left <= 0 or seconds > left:
-            raise DeadlineExceeded(
-                "the request budget is used up and does not refill before the deadline",
-                hint="raise requests_per_minute of the instance, or --deadline",
-            )
-        self._clock.sleep(max(seconds, 0.01))
+    def _fetch(self) -> None:
+        """Take one block for everybody who waits, unless another thread just did or found none."""
+        with self._refill:
+            now = self._clock.monotonic()
+            if self._tokens or max(self._empty_until, self._blocked_until) > now:
+                return
+            grant = self._take(self._block_size)
+            with self._lock:
+                if grant.tokens and self._blocked_until <= self._clock.monotonic():
+                    self._tokens += grant.tokens
+                elif not grant.tokens:
+                    self._empty_until = now + max(grant.wait_seconds, LEAST_WAIT_SECONDS)
