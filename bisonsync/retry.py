@@ -19,18 +19,27 @@ RETRY_AFTER_CAP_SECONDS = 120.0
 
 
 class Transient(Exception):  # a condition that passes, not an error an operator sees
-    """Asking again may help. ``retry_after`` is what the server asked us to wait, in seconds."""
+    """Asking again may help. ``retry_after`` is what the server asked us to wait, in seconds, more than 0.
 
-    def __init__(self, reason: str, *, retry_after: float | None = None, rate_limited: bool = False) -> None:
+    ``was_sent`` is False when no byte of the request can have arrived.
+    """
+
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, rate_limited: bool = False, was_sent: bool = True
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
         self.rate_limited = rate_limited
+        self.was_sent = was_sent
 
 
-def backoff_seconds(attempt: int) -> float:
+def pause_seconds(fault: Transient, attempt: int) -> float:
     """How long to wait after the ``attempt``-th failure (from 1)."""
-    whole = min(BACKOFF_CAP_SECONDS, 2.0 ** (attempt - 1))
+    if fault.retry_after is not None:
+        return min(fault.retry_after, RETRY_AFTER_CAP_SECONDS)
+    # Far more attempts than anybody configures; beyond, the power would overflow.
+    whole = min(BACKOFF_CAP_SECONDS, 2.0 ** min(attempt - 1, 10))
     return whole * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
 
 
@@ -40,36 +49,32 @@ def call(
     attempts: int,
     rate_limited_attempts: int,
     sleep: Callable[[float], None],
-    on_retry: Callable[[Transient, float], None],
+    on_fault: Callable[[Transient, float, bool], None],
 ) -> T:
     """Call until it answers, ``attempts`` times for faults and ``rate_limited_attempts`` times for 429.
 
-    ``on_retry`` hears of each failure that is tried again, with the wait before the next try in seconds.
-    Raises the last Transient.
+    ``on_fault`` hears of each failure: the pause that it calls for, and whether it is tried again after that pause.
+    Raises the last Transient, and at once whatever else is raised.
     """
-    failures = {"fault": 0, "rate": 0}
+    left = {False: attempts, True: rate_limited_attempts}
 
-    def count(state: tenacity.RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        if not isinstance(error, Transient):
-            return False
-        failures["rate" if error.rate_limited else "fault"] += 1
-        return True
+    def is_final(state: tenacity.RetryCallState) -> bool:
+        fault = _fault(state)
+        left[fault.rate_limited] -= 1
+        final = left[fault.rate_limited] <= 0
+        on_fault(fault, state.upcoming_sleep, not final)
+        return final
 
-    def stop(_: tenacity.RetryCallState) -> bool:
-        return failures["fault"] >= attempts or failures["rate"] >= rate_limited_attempts
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(Transient),
+        wait=lambda state: pause_seconds(_fault(state), state.attempt_number),
+        stop=is_final,
+        sleep=sleep,
+        reraise=True,
+    )(attempt_once)
 
-    def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, Transient) else None
-        return min(asked, RETRY_AFTER_CAP_SECONDS) if asked is not None else backoff_seconds(state.attempt_number)
 
-    def before_sleep(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Transient):
-            on_retry(error, state.next_action.sleep if state.next_action else 0.0)
-
-    retrying = tenacity.Retrying(
-        retry=count, stop=stop, wait=wait, sleep=sleep, before_sleep=before_sleep, reraise=True
-    )
-    return retrying(attempt_once)
+def _fault(state: tenacity.RetryCallState) -> Transient:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, Transient)  # nothing else is retried
+    return error

@@ -1,0 +1,22 @@
+"""Words of others, made fit for a log line."""
+
+from __future__ import annotations
+
+import re
+
+LENGTH = 120
+# Enough for what is shown; the pattern below takes quadratic time on a long run of letters.
+EXAMINED = 1000
+
+# A token as Laravel writes it, a mail address, and whatever is as long and mixed as a key.
+_PRIVATE = re.compile(r"\b\d+\|\S+|\S+@\S+|(?=[\w+=|-]*\d)[\w+=|-]{20,}")
+
+
+def quote(text: str, *, secret: str = "") -> str:
+    """At most 120 characters of ``text`` on one line, without ``secret``, mail addresses and what looks like a key."""
+    line = "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text)
+    for part in sorted({secret, secret.rpartition("|")[2]} - {""}, key=len, reverse=True):
+        line = line.replace(part, "…")
+    line = " ".join(line.split())
+    line = " ".join(_PRIVATE.sub("…", line[:EXAMINED]).split())
+    return line if len(line) <= LENGTH else f"{line[: LENGTH - 1]}…"
