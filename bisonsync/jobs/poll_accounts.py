@@ -460,7 +460,7 @@ def _unreachable(row: WorkspaceRow, error: BisonsyncError | None) -> WorkspaceOu
 
 
 def _unreached(row: WorkspaceRow, *, is_stopped: bool) -> WorkspaceOutcome:
-    """The outcome of a workspace that has none: skipped when the run was stopped, else nothing that may pass silently."""
+    """The outcome of a workspace that has none: skipped after a stop; else it may not pass silently."""
     if is_stopped:
         return WorkspaceOutcome(*row.key, row.workspace_name, "skipped")
     problem = Problem("bug", f"{label(row.key)} was not read", "this is a bug; see stderr", label(row.key), 1)
