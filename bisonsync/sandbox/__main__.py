@@ -4,34 +4,87 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from bisonsync.sandbox.flags import add_flags, config_from
 from bisonsync.sandbox.server import Sandbox, serve
 
+_DESCRIPTION = """Serve a local Email Bison look-alike: stateful, seeded, with every fault that a client must survive.
+Ready, it prints its address; off a terminal, or with --json, as one JSON line."""
+_READY = """\
+A look-alike of Email Bison answers at {url}
+({workspaces} workspaces, {accounts:,} mailboxes; Ctrl-C ends it, and it forgets everything).
 
-def _announce(sandbox: Sandbox, *, with_tokens: bool) -> None:
-    line: dict[str, Any] = {"url": sandbox.url, "super_admin_token": sandbox.super_admin_token}
-    if with_tokens:
-        line["tokens"] = {str(i): sandbox.mint(i) for i in sandbox.world.workspaces}
-    sys.stdout.write(json.dumps(line) + "\n")
+To point bisonsync at it, in another terminal:
+
+  export BISONSYNC_DATABASE_URL=embedded    # or any Postgres to play with
+  export BISONSYNC_INSTANCES__SIM__BASE_URL={url}
+  export BISONSYNC_INSTANCES__SIM__API_KEY={token}
+
+  bisonsync migrate
+  bisonsync workspaces discover
+  bisonsync workspaces mint-tokens
+  bisonsync poll-accounts
+
+Let an hour pass in it:
+
+  curl -X POST {url}/_sandbox/advance -d '{{"minutes": 60}}'
+"""
+
+
+def _announce(sandbox: Sandbox, *, with_tokens: bool, as_json: bool) -> None:
+    if as_json:
+        line: dict[str, Any] = {"url": sandbox.url, "super_admin_token": sandbox.super_admin_token}
+        if with_tokens:
+            line["tokens"] = {str(i): sandbox.mint(i) for i in sandbox.world.workspaces}
+        text = json.dumps(line) + "\n"
+    else:
+        text = _READY.format(
+            url=sandbox.url,
+            workspaces=sandbox.config.workspaces,
+            accounts=sandbox.config.accounts,
+            token=shlex.quote(sandbox.super_admin_token),
+        )
+        if with_tokens:
+            text += "\nTokens:\n" + "".join(f"  {i}  {sandbox.mint(i)}\n" for i in sandbox.world.workspaces)
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bisonsync.sandbox", description=__doc__)
+def main(arguments: Sequence[str] | None = None, program: str = "python -m bisonsync.sandbox") -> None:
+    """Serve until INT or TERM. ``arguments`` None: those of this process."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        usage="%(prog)s [FLAGS]",
+        description=_DESCRIPTION,
+        epilog=f"example: {program} --workspaces 27 --accounts 4050 --latency 150ms",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--mint", action="store_true", help="make a token of every workspace and print them")
+    parser.add_argument("--json", action="store_true", help="say where it is as one JSON line, as off a terminal")
     add_flags(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         config = config_from(options)
     except ValueError as problem:
         parser.error(str(problem))
-    serve(config, host=options.host, port=options.port, on_ready=partial(_announce, with_tokens=options.mint))
+    as_json = options.json or not sys.stdout.isatty()
+    try:
+        serve(
+            config,
+            host=options.host,
+            port=options.port,
+            on_ready=partial(_announce, with_tokens=options.mint, as_json=as_json),
+        )
+    except OSError as problem:
+        reason = os.strerror(problem.errno) if problem.errno else str(problem)
+        parser.error(f"cannot listen on {options.host} port {options.port}: {reason}")
 
 
 if __name__ == "__main__":
