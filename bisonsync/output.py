@@ -48,6 +48,10 @@ class Output:
         if not self.as_json:
             sys.stdout.write(text + "\n")
 
+    def command(self, line: str) -> None:
+        """A command line that is about to be run; bold on a terminal."""
+        self.result(f"\x1b[1m{line}\x1b[0m" if self.on_terminal and self.color else line)
+
     def log(self, message: str, *, level: str = "info", **fields: Any) -> None:
         """A line on stderr. ``info`` needs --verbose; ``warning`` and ``error`` always show."""
         if level == "info" and (self.quiet or not self.verbose):
@@ -123,10 +127,10 @@ class Output:
             table.add_row(*(Text(row[index], style=_style(row[index])) for index in kept))
         console.print(table)
 
-    def facts(self, facts: Mapping[str, str]) -> None:
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
         """Names and values, a line each; long values are wrapped beside their names on a terminal."""
-        wide = max(map(len, facts)) + 2
-        for name, value in facts.items():
+        wide = max((len(name) for name, _ in facts), default=0) + 2
+        for name, value in facts:
             if not self.on_terminal:
                 self.text(f"{name}\t{_one_line(value)}")
                 continue
@@ -140,11 +144,6 @@ class Output:
     def number(self, number: int) -> str:
         """A number with its thousands apart for a person; bare digits in a file."""
         return f"{number:,}" if self.on_terminal else str(number)
-
-    def note(self, text: str) -> None:
-        """A remark beside a table, for a person at a terminal; a file of figures does without."""
-        if self.on_terminal and not self.as_json and not self.quiet:
-            self.text(text)
 
     def console(self) -> Console:
         """Rich's console on stdout."""

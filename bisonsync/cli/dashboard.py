@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from bisonsync.run import Problem, Result, WorkspaceKey
     from bisonsync.store.dashboards import FreshnessRow
 
-dashboard = group("", invoke_without_command=True)
+_HELP = """Show the mirror in figures, and how fresh it is. Bare: accounts.
+
+\b
+Example:
+  bisonsync dashboard
+  bisonsync dashboard freshness -w 17
+"""
+
+dashboard = group(_HELP, invoke_without_command=True, add_completion=False)
 
 
 @dashboard.callback()
 @global_options
 def dashboard_(ctx: typer.Context, options: Options) -> None:
-    """Show the mirror in figures: accounts (without a word), freshness.
-
-    \b
-    Example:
-      bisonsync dashboard
-      bisonsync dashboard freshness -w 17
-    """
+    """Without a word: accounts."""
     if ctx.invoked_subcommand is None:
         _accounts(options)
 
@@ -89,9 +91,8 @@ def dashboard_freshness(options: Options) -> None:
             right=(5, 6, 7, 8),
             spare=(8, 7, 6, 1),
         )
-        for row in rows:
-            if row.last_error:
-                session.output.note(f"{row.bison_instance}/{row.bison_workspace_id} {row.resource}: {row.last_error}")
+        if session.output.on_terminal:
+            session.output.facts(_last_errors(rows))
         counts = {state: sum(row.state == state for row in rows) for state in ("fresh", "stale", "very_stale", "never")}
         counts |= {"lists": len(rows), "incomplete": sum(not row.is_complete for row in rows)}
         problems = () if rows else (_no_workspace(),)
@@ -113,12 +114,12 @@ def _accounts(options: Options) -> None:
             problems = (
                 Problem("empty", "no workspace was ever read completely", "run 'bisonsync poll-accounts'", exit_code=0),
             )
-        elif shown.needing_attention:
+        if shown.workspaces:
+            _show_accounts(session, shown)
+        if shown.needing_attention and not problems:
             number, all_ = len(shown.needing_attention), len(shown.workspaces)
             message = f"{number} of {all_} workspaces {'is' if number == 1 else 'are'} not fresh and complete"
             session.output.log(f"{message} → bisonsync dashboard freshness", level="warning")
-        if shown.workspaces:
-            _show_accounts(session, shown)
         counts = {"workspaces_total": len(shown.workspaces), **_figures_json(shown.totals)}
         details = {
             "accounts": [_workspace_json(workspace) for workspace in shown.workspaces],
@@ -187,6 +188,15 @@ def _workspace_json(workspace: WorkspaceAccounts) -> dict[str, Any]:
         "as_of": workspace.as_of,
         "age_seconds": workspace.age_seconds,
     }
+
+
+def _last_errors(rows: Sequence[FreshnessRow]) -> list[tuple[str, str]]:
+    """Why lists were not read completely at the last attempt; they are too long for a column."""
+    return [
+        (f"{row.bison_instance}/{row.bison_workspace_id} {row.resource}", row.last_error)
+        for row in rows
+        if row.last_error
+    ]
 
 
 def _words(state: str) -> str:

@@ -21,18 +21,21 @@ _COUNTS = (
     *("updated", "unchanged", "removed", "restored", "invalid", "requests", "retries", "rate_limited"),
 )
 
-runs = group("What the ledger says of runs.", no_args_is_help=True)
+_HELP = """Show what ran, what it did, and what runs now.
+
+\b
+Example:
+  bisonsync runs list --status failed
+  bisonsync runs show
+"""
+
+runs = group(_HELP, no_args_is_help=True, add_completion=False)
 
 
 @runs.callback()
 @global_options
 def runs_() -> None:
-    """Show what ran, what it did, and what runs now.
-
-    \b
-    Example:
-      bisonsync runs list --status failed
-    """
+    """Takes the global options."""
 
 
 @runs.command("list", cls=Command)
@@ -60,7 +63,7 @@ def runs_list(
         session.require_schema()
         found = job_.list_runs(session.control, job=job, status=status, limit=limit)
         if not found and (job or status):
-            session.output.note("no such run")
+            session.output.result("no such run")
         elif found:
             session.output.table(
                 ["run", "started (UTC)", "job", "status", "exit", "took", "problems", "host", "what was done"],
@@ -176,7 +179,7 @@ def _show_run(session: Session, found: RunDetail) -> None:
         "process": f"pid {run.pid or '-'} on {run.host or '-'}, bisonsync {run.version or '-'}",
         "done": _done(run.counts) or "-",
     }
-    output.facts(facts)
+    output.facts(list(facts.items()))
     if found.workspaces:
         names = _in_order(name for workspace in found.workspaces for name in workspace.counts)
         output.text("")
@@ -196,12 +199,15 @@ def _show_run(session: Session, found: RunDetail) -> None:
             spare=(3, *range(3 + len(names), 3, -1)),
         )
     if run.errors:
-        output.text("\nproblems:")
-    for error in run.errors:
-        where, hint = error.get("workspace"), error.get("hint")
-        said = str(error.get("message", ""))
-        prefix = f"{where}: " if where and str(where) not in said else ""
-        output.text(f"  {error.get('kind', '')}: {prefix}{said}" + (f" → {hint}" if hint else ""))
+        output.text("\nproblems")
+        output.facts([_problem(error) for error in run.errors])
+
+
+def _problem(error: Mapping[str, Any]) -> tuple[str, str]:
+    """The kind of a problem, and all that is known of it in one line."""
+    where, hint, message = error.get("workspace"), error.get("hint"), str(error.get("message", ""))
+    before = f"{where}: " if where and str(where) not in message else ""
+    return f"  {error.get('kind', '')}", before + message + (f" → {hint}" if hint else "")
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
