@@ -19,6 +19,7 @@ _COMMANDS = {
     "workspaces": ("workspaces", "app"),
     "config": ("setup", "config"),
     "db": ("setup", "db"),
+    "demo": ("tryout", "demo"),
     "sandbox": ("tryout", "sandbox"),
 }
 
