@@ -8,7 +8,7 @@ from datetime import timedelta
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _NUMBER = r"\d+(?:\.\d+)?"
-_PARTS = re.compile("".join(rf"(?:({_NUMBER}){unit}(?![a-z])\s*)?" for unit in _UNITS), re.ASCII)
+_PARTS = re.compile("".join(rf"(?:({_NUMBER}){unit}\s*)?" for unit in _UNITS), re.ASCII)
 _SECONDS = re.compile(_NUMBER, re.ASCII)
 _EXAMPLES = "write it as 4m, 30s, 1h30m or 500ms, or as a number of seconds"
 

@@ -59,7 +59,7 @@ def validate(
         return Settings(**known), problems
     except ValidationError as error:
         told = set(known_bad)
-        for detail in error.errors(include_url=False, include_input=False):
+        for detail in error.errors(include_url=False):
             key = _key_of(detail["loc"], tree)
             if key not in told:
                 told.add(key)

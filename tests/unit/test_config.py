@@ -64,6 +64,10 @@ def test_shows_each_value_with_its_origin():
     assert {key: found[key] for key in expected} == expected
 
 
+def test_an_empty_table_in_the_file_gives_no_value():
+    assert shown()["polling.deadline"] == ("15m", "default")
+
+
 def test_shows_every_setting_there_is():
     assert {key.partition(".")[0] for key in shown()} == set(Settings.model_fields)
 

@@ -203,6 +203,14 @@ def test_a_variable_can_hold_a_table_or_a_list(given_file):
     assert loaded.prices[0].price == Decimal("1.5")
 
 
+def test_a_secret_that_looks_like_json_stays_text(given_file):
+    environ = URL | {"BISONSYNC_INSTANCES__SIM__API_KEY": '{"a":1}'}
+
+    loaded = load(given_file(f"[instances.sim]\n{SIM}", environ))
+
+    assert loaded.instances["sim"].api_key.get_secret_value() == '{"a":1}'
+
+
 @pytest.mark.parametrize(
     ("given_url", "kept"),
     [
@@ -213,6 +221,7 @@ def test_a_variable_can_hold_a_table_or_a_list(given_file):
         (" https://Send.Example.com:443/api ", "https://send.example.com"),
         ("https://send.example.com:8443/mail/api/", "https://send.example.com:8443/mail"),
         ("https://send.example.com/myapi", "https://send.example.com/myapi"),
+        ("https://send.example.com/api//api/", "https://send.example.com"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://127.9.9.9:80/", "http://127.9.9.9"),
         ("http://[::1]:8000/api", "http://[::1]:8000"),
@@ -329,11 +338,21 @@ def test_refuses_a_bad_value_once_with_its_origin(given_file, text, key, message
     assert message in found[0][1]
 
 
+@pytest.mark.parametrize(
+    "lines", [("api_key = {x = 1}", 'api_key_file = "f"'), ('api_key_file = "f"', "api_key = {x = 1}")]
+)
+def test_refuses_a_secret_given_in_parts_and_by_file(given_file, lines):
+    found = problems(given_file(f"[instances.a]\n{SIM}" + "\n".join(lines)))
+
+    assert any("is given twice" in message for _, message, _ in found)
+
+
 BAD_VARIABLES = {
     "value": ({"BISONSYNC_POLLING__DEADLINE": "soon"}, "BISONSYNC_POLLING__DEADLINE", "no duration"),
     "missing": ({"BISONSYNC_INSTANCES__SIM__API_KEY": "k"}, "BISONSYNC_INSTANCES__SIM__BASE_URL", "is missing"),
     "in a table": ({"BISONSYNC_POLLING": '{"interval": "soon"}'}, "BISONSYNC_POLLING", "no duration"),
     "not json": ({"BISONSYNC_POLLING": "{x"}, "BISONSYNC_POLLING", "must be a table"),
+    "typing error in a table": ({"BISONSYNC_POLLING": '{"deadlin": "1m"}'}, "BISONSYNC_POLLING", "is not a setting"),
     "whole and part": (
         {"BISONSYNC_POLLING": '{"interval": "3m"}', "BISONSYNC_POLLING__INTERVAL": "4m"},
         "BISONSYNC_POLLING__INTERVAL",
@@ -388,6 +407,33 @@ def test_suggests_what_an_unknown_variable_may_have_meant(given_file, variable, 
     found = problems(given_file(environ=URL | {variable: "x"}))
 
     assert found == [(f"environment {variable}", "is not a setting", f"did you mean {meant}?")]
+
+
+def test_suggests_a_key_inside_a_variable_that_holds_a_table(given_file):
+    [(_, _, hint)] = problems(given_file(environ=URL | {"BISONSYNC_POLLING": '{"deadlin": "1m"}'}))
+
+    assert hint == "did you mean deadline?"
+
+
+def test_a_missing_value_is_missed_in_the_file_that_has_its_table(given_file):
+    environ = URL | {"BISONSYNC_INSTANCES__A__API_KEY": "k"}
+
+    assert problems(given_file("[instances.a]\nconcurrency = 1", environ)) == [
+        ("c.toml: instances.a.base_url", "is missing", "add base_url")
+    ]
+
+
+def test_a_value_in_the_place_of_a_table_is_told(given_file):
+    found = problems(given_file("[polling]\ndeadline = '1m'", URL | {"BISONSYNC_POLLING": "3m"}))
+
+    assert found == [("environment BISONSYNC_POLLING", "must be a table", "")]
+
+
+def test_an_error_of_the_models_themselves_shows_no_input():
+    with pytest.raises(ValidationError) as caught:
+        Instance(base_url="https://u:Zq7x@h", api_key="Zq7x Zq7x")
+
+    assert "Zq7x" not in str(caught.value)
 
 
 def test_variables_of_our_other_parts_are_no_settings(given_file):

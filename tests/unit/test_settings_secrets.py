@@ -168,10 +168,20 @@ def test_names_the_variable_that_a_path_needs(folder, name, variable):
     assert problem(sources(folder, name)).message == f"${variable} is not set"
 
 
-def test_tells_of_an_unusable_secret_once(folder):
-    text = '[instances.sim]\nbase_url = "https://s.example.com"\n[instances.sim.workspaces.5]\napi_key_file = "no"\n'
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[instances.sim]\nbase_url = "https://s.example.com"\n[instances.sim.workspaces.5]\napi_key_file = "no"\n',
+        '[alerts]\nslack_webhook_url_file = "no"\n',
+        'database_url_file = "no"\n',
+    ],
+)
+def test_tells_of_an_unusable_secret_once(folder, text):
 
-    assert "there is no file" in problem(locate(write(folder / "c.toml", text), environ=URL)).message
+    assert (
+        "there is no file"
+        in problem(locate(write(folder / "c.toml", text), environ={} if "database" in text else URL)).message
+    )
 
 
 MARK = "Zq7x"
