@@ -87,6 +87,8 @@ def _migrate(options: Options, action: str) -> None:
         if wanted != "up" or options.verbose:
             for line in lines:
                 session.output.result(line)
+        for note in done.notes:
+            session.output.log(note, level="warning")
         problems = ()
         if done.verdict == "differences":
             what = len(done.pending) + len(done.objects_changed) + len(done.access_changes)

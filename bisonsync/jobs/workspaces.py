@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -28,6 +29,7 @@ from bisonsync.store.registry import WorkspaceRow
 
 # The older path is for hosts that do not know the newer one.
 LIST_PATHS = ("/api/workspaces/v1.1", "/api/workspaces")
+NOT_FOUND = 404
 # Below this many, a single workspace that vanishes would be "more than 20 %".
 VANISH_TOLERATED = 1
 
@@ -54,17 +56,16 @@ def discover(run: SetupRun) -> Result:
     committed = False
     for name, access in run.instances.items():
         try:
-            names, is_whole = _list_names(name, access)
-            counts["workspaces_total"] += len(names)
+            listed = _list_names(name, access)
+            counts["workspaces_total"] += len(listed.names)
+            problems += listed.problems
             if not run.dry_run:
-                changes = run.control.run(
-                    lambda conn, name=name, names=names: registry.upsert_workspaces(conn, name, names)
-                )
+                changes = run.control.run(partial(registry.upsert_workspaces, instance=name, names=listed.names))
                 counts["added"] += changes.added
                 counts["changed"] += changes.changed
                 committed = True
-            if is_whole:
-                counts["vanished"] += _note_vanished(run, name, names)
+            if listed.is_whole:
+                counts["vanished"] += _note_vanished(run, name, listed.names)
         except Stopped:
             raise
         except BisonsyncError as error:
@@ -224,10 +225,18 @@ def set_active(run: SetupRun, rows: Iterable[WorkspaceRow], *, active: bool) -> 
     )
 
 
-def _list_names(instance: str, access: InstanceAccess) -> tuple[dict[int, str], bool]:
+@dataclass(frozen=True, slots=True)
+class _Listed:
     """Id to name of an instance's workspaces, and whether that is the proven whole."""
+
+    names: dict[int, str]
+    is_whole: bool
+    problems: tuple[Problem, ...] = ()
+
+
+def _list_names(instance: str, access: InstanceAccess) -> _Listed:
     if access.api_key is not None:
-        return _list_by_key(instance, access.client, access.api_key), True
+        return _list_by_key(instance, access.client, access.api_key)
     if not access.workspace_keys:
         raise CredentialsError(
             f"instance {instance} has no api_key to list its workspaces with",
@@ -242,43 +251,54 @@ def _list_names(instance: str, access: InstanceAccess) -> tuple[dict[int, str], 
                 hint="put it under the id it belongs to",
             )
         names[acting.id] = _shown(acting)
-    return names, False
+    return _Listed(names, is_whole=False)
 
 
-def _list_by_key(instance: str, client: InstanceClient, key: str) -> dict[int, str]:
+def _list_by_key(instance: str, client: InstanceClient, key: str) -> _Listed:
+    """The list with its proof where the host pages it; some hosts answer with all rows at once and no total."""
     who = f"the super-admin key of instance {instance}"
-    for path in LIST_PATHS:
-        try:
-            page = client.get_page(path, {}, token=key, who=who)
-        except ApiRefused as error:
-            if error.status == 404 and path != LIST_PATHS[-1]:
-                continue
+    path, page = LIST_PATHS[0], None
+    try:
+        page = client.get_page(path, {}, token=key, who=who)
+    except ApiRefused as error:
+        if error.status != NOT_FOUND:
             raise
-        if page.total is None and page.last_page is None and page.next_cursor is None:
-            rows = [_read_workspace(raw) for raw in page.rows]
-            invalid = [row for row in rows if isinstance(row, InvalidRow)]
-            named = dict(row for row in rows if not isinstance(row, InvalidRow))
-        else:
-            lanes = Lanes(4, name=f"workspaces-{instance}")
-            try:
-                read = ListReader(
-                    client, lanes, owner=instance, path=path, token=key, who=who, read_row=_read_workspace
-                ).read()
-            finally:
-                lanes.close()
-            if not read.is_complete:
-                raise ApiUnavailable(
-                    f"instance {instance}: the list of workspaces could not be read whole: {read.reason}",
-                    hint="nothing was changed; run it again",
-                )
-            invalid, named = read.invalid, read.rows
-        if invalid:
-            raise ApiUnavailable(
-                f"instance {instance}: a row of the list of workspaces is unreadable: {invalid[0].message}",
-                hint="nothing was changed; register what you need by hand: 'bisonsync workspaces add'",
+        path = LIST_PATHS[1]
+        page = client.get_page(path, {}, token=key, who=who)
+    if page.total is None and page.last_page is None and page.next_cursor is None:
+        rows = [_read_workspace(raw) for raw in page.rows]
+        names = dict(row for row in rows if not isinstance(row, InvalidRow))
+        return _with_problems(instance, names, [row for row in rows if isinstance(row, InvalidRow)], "")
+    lanes = Lanes(4, name=f"workspaces-{instance}")
+    try:
+        read = ListReader(client, lanes, owner=instance, path=path, token=key, who=who, read_row=_read_workspace).read()
+    finally:
+        lanes.close()
+    return _with_problems(instance, read.rows, read.invalid, read.reason)
+
+
+def _with_problems(instance: str, names: dict[int, str], invalid: Sequence[InvalidRow], reason: str) -> _Listed:
+    """What is readable is registered; what is not, and a list that is not whole, shows."""
+    problems: list[Problem] = []
+    if invalid:
+        first = invalid[0]
+        problems.append(
+            Problem(
+                "validation",
+                f"instance {instance}: {len(invalid)} rows of the list of workspaces are unreadable, the first: "
+                f"{first.field}: {first.message}",
+                "the others are registered; add what is missing by hand: 'bisonsync workspaces add'",
             )
-        return named
-    raise AssertionError("the last path returns or raises")
+        )
+    elif reason:
+        problems.append(
+            Problem(
+                "incomplete",
+                f"instance {instance}: the list of workspaces could not be read whole: {reason}",
+                "what came is registered; run it again",
+            )
+        )
+    return _Listed(names, is_whole=not problems, problems=tuple(problems))
 
 
 def _read_workspace(raw: Any) -> tuple[int, str] | InvalidRow:
