@@ -82,7 +82,7 @@ def dashboard_freshness(options: Options) -> None:
                     row.verdict or "none",
                     age_text(row.age_seconds, units=1),
                     age_text(row.interval_seconds),
-                    _records(row),
+                    _records(session.output, row),
                     str(row.consecutive_failures),
                     *([] if session.output.on_terminal else [row.last_error or ""]),
                 ]
@@ -208,11 +208,12 @@ def _state(state: str, verdict: str | None, *, is_complete: bool) -> str:
     return _words(state) if is_complete or verdict is None else f"{_words(state)},\n{verdict}"
 
 
-def _records(row: FreshnessRow) -> str:
+def _records(output: Output, row: FreshnessRow) -> str:
     """What arrived of what there is, at the last attempt."""
     if row.distinct_ids is None or row.total is None:
         return "-"
-    return f"{row.distinct_ids:,}" if row.distinct_ids == row.total else f"{row.distinct_ids:,} of {row.total:,}"
+    arrived = output.number(row.distinct_ids)
+    return arrived if row.distinct_ids == row.total else f"{arrived} of {output.number(row.total)}"
 
 
 def _freshness_json(shown: FreshnessRow) -> dict[str, Any]:
