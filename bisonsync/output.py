@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,16 +64,21 @@ class Output:
             sys.stderr.write(f"{message}\n" if level == "info" else f"{level}: {message}\n")
 
     def problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """What went wrong, a line each: (message, next step); a step that repeats is told once, with the last."""
-        shown = problems[:MAX_PROBLEMS_SHOWN]
-        for number, (message, hint) in enumerate(shown):
-            repeats = number + 1 < len(shown) and shown[number + 1][1] == hint
+        """What went wrong, a line each: (message, next step).
+
+        The same thing said of several workspaces is one line; a step that repeats is told with the last that shares it.
+        """
+        counted = list(Counter(problems).items())
+        shown = counted[:MAX_PROBLEMS_SHOWN]
+        for number, ((message, hint), times) in enumerate(shown):
+            repeats = number + 1 < len(shown) and shown[number + 1][0][1] == hint
+            line = message + (f" ({times} times)" if times > 1 else "")
             if self.log_json:
-                self.log(message, level="error", hint=hint)
+                self.log(line, level="error", hint=hint)
             else:
-                self.log(message + (f" → {hint}" if hint and not repeats else ""), level="error")
-        if len(problems) > len(shown):
-            self.log(f"and {len(problems) - len(shown)} more → bisonsync runs show", level="error")
+                self.log(line + (f" → {hint}" if hint and not repeats else ""), level="error")
+        if len(counted) > len(shown):
+            self.log(f"and {len(counted) - len(shown)} more → bisonsync runs show", level="error")
 
     def table(
         self,

@@ -120,6 +120,7 @@ def exit_code(codes: list[int], *, committed: bool) -> int:
 VERDICTS = {
     0: "success",
     1: "failed",
+    2: "failed",
     3: "partial",
     4: "failed",
     5: "failed",

@@ -53,6 +53,7 @@ HEARTBEATS_PER_TTL = 4
 # A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
 BUDGET_BLOCK_PER_LANE = 3
 LOCK_POLL_SECONDS = 0.5
+MAX_HOLDERS_NAMED = 3
 # How long the end of a run waits for a database that is gone.
 LEDGER_PATIENCE_SECONDS = 45.0
 LEDGER_HASTE_SECONDS = 3.0
@@ -463,8 +464,10 @@ class Session:
         if not held and error is not None:
             raise error
         if not held:
+            notes = list(dict.fromkeys(outcome.note for outcome in self._left_out))
+            more = f"; and {len(notes) - MAX_HOLDERS_NAMED} more runs" if len(notes) > MAX_HOLDERS_NAMED else ""
             raise LeaseBusy(
-                f"{self.job}: every workspace is {'; '.join(dict.fromkeys(o.note for o in self._left_out))}",
+                f"{self.job}: every workspace is {'; '.join(notes[:MAX_HOLDERS_NAMED])}{more}",
                 hint="let it end, or wait for it with --lock-wait 2m",
             )
         return held

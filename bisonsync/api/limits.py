@@ -75,7 +75,7 @@ class Breaker:
         """Raises ApiUnavailable while open."""
         if self._failed_in_a_row >= self._limit:
             raise ApiUnavailable(
-                f"instance {instance}: not asked any more after {self._failed_in_a_row} failures in a row, "
+                f"instance {instance}: not asked any more after {self._limit} failures in a row, "
                 f"the last: {self._reason}",
                 hint="check that the host is up; the next run tries again",
             )
