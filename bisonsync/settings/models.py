@@ -114,6 +114,8 @@ def _base_url(value: str) -> str:
     prefix = parts.path.rstrip("/")
     while prefix.endswith("/api"):
         prefix = prefix.removesuffix("/api").rstrip("/")
+    if not re.fullmatch(r"(?:/[\w.~%-]+)*", prefix, re.ASCII):
+        raise ValueError("has a path that no instance has: give its address as far as /api")
     return f"{parts.scheme}://{host}{port}{prefix}"
 
 
