@@ -197,6 +197,7 @@ _STYLES = {
     "skipped": "yellow",
     "stopped": "yellow",
     "failed": "red",
+    "lost": "red",
     "very_stale": "red",
     "very stale": "red",
     "never": "red",

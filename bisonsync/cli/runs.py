@@ -54,9 +54,12 @@ def runs_list(
     Example:
       bisonsync runs list --job poll-accounts --status partial --limit 5
     """
+    from bisonsync.jobs import runs as job_
+
+    if status is not None and status not in job_.STATUSES:
+        raise typer.BadParameter(f"{status!r} is none of {', '.join(job_.STATUSES)}", param_hint="--status")
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import runs as job_
         from bisonsync.output import time_text
         from bisonsync.run import Result
 
@@ -216,7 +219,7 @@ def _in_order(names: Iterable[str]) -> list[str]:
 
 
 def _status(run: RunRow) -> str:
-    return f"lost, {run.status}" if run.lost else run.status
+    return "lost" if run.lost else run.status
 
 
 def _took(duration_ms: int | None) -> str:

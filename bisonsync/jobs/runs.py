@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bisonsync.errors import UsageError
+from bisonsync.errors import ConfigError
 from bisonsync.store import leases, runs
 from bisonsync.store.db import Connection, Database
 from bisonsync.store.runs import RunningRow, RunRow, RunWorkspaceRow
@@ -35,22 +35,20 @@ class RunningRun:
 
 
 def list_runs(database: Database, *, job: str | None, status: str | None, limit: int) -> tuple[RunRow, ...]:
-    """The newest runs first. Raises UsageError for a status that no run can have."""
-    if status is not None and status not in STATUSES:
-        raise UsageError(f"no run has the status {status!r}", hint=f"there are {', '.join(STATUSES)}")
+    """The newest runs first. ``status``: one of STATUSES."""
     return tuple(database.run(lambda conn: runs.list_runs(conn, job=job, status=status, limit=limit)))
 
 
 def show(database: Database, prefix: str | None) -> RunDetail | None:
     """The run whose id begins with ``prefix``, or the newest; None when there is no run at all.
 
-    Raises UsageError when no run or several begin so.
+    Raises ConfigError when no run or several begin so.
     """
 
     def read(conn: Connection) -> RunDetail | None:
         found = runs.list_runs(conn, job=None, status=None, limit=1) if prefix is None else runs.find_runs(conn, prefix)
         if prefix is not None and len(found) != 1:
-            raise UsageError(
+            raise ConfigError(
                 f"{'several runs begin' if found else 'no run begins'} with {prefix!r}",
                 hint="give more of the id" if found else "see 'bisonsync runs list'",
             )
