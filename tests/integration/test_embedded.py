@@ -225,6 +225,7 @@ def test_takes_the_binaries_that_made_the_data(folder: Path, monkeypatch: pytest
         (older / name).chmod(0o755)
     (folder / "postgres" / "data").mkdir(parents=True)
     (folder / "postgres" / "data" / "PG_VERSION").write_text("99\n")
+    monkeypatch.delenv("BISONSYNC_PG_BIN", raising=False)
     monkeypatch.setenv("PATH", str(older), prepend=":")
 
     chosen = binaries.choose_binaries(place.find_place(folder / "postgres"))
