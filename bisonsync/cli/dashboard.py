@@ -25,7 +25,7 @@ Example:
   bisonsync dashboard freshness -w 17
 """
 
-dashboard = group(_HELP, invoke_without_command=True, add_completion=False)
+dashboard = group(help=_HELP, invoke_without_command=True, add_completion=False)
 
 
 @dashboard.callback()

@@ -121,15 +121,14 @@ class Command(TyperCommand):
 
 def single(name: str, function: Callable[..., None]) -> typer.Typer:
     """A Typer app of one command."""
-    commands = group("", add_completion=False)
+    commands = group(add_completion=False)
     commands.command(name, cls=Command)(global_options(function))
     return commands
 
 
-def group(summary: str, **settings: Any) -> typer.Typer:
-    """An empty Typer app in this program's manner."""
+def group(**settings: Any) -> typer.Typer:
+    """An empty Typer app in this program's manner; its callback's docstring is its help."""
     return typer.Typer(
-        help=summary or None,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},

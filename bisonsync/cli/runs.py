@@ -29,7 +29,7 @@ Example:
   bisonsync runs show
 """
 
-runs = group(_HELP, no_args_is_help=True, add_completion=False)
+runs = group(help=_HELP, no_args_is_help=True, add_completion=False)
 
 
 @runs.callback()

@@ -14,7 +14,7 @@ from bisonsync.runner import Options, Session, execute
 if TYPE_CHECKING:
     from bisonsync.run import Result
 
-migrate = group("", invoke_without_command=True)
+migrate = group(invoke_without_command=True)
 
 
 @migrate.callback()
@@ -160,7 +160,7 @@ def _init(
 
 
 init = single("init", _init)
-config = group("What counts as a setting, and what is wrong with it.", no_args_is_help=True)
+config = group(no_args_is_help=True)
 
 
 @config.callback()
@@ -222,7 +222,7 @@ def config_check(options: Options) -> None:
     execute(options, "config-check", body)
 
 
-db = group('The embedded Postgres (database_url = "embedded").', no_args_is_help=True)
+db = group(no_args_is_help=True)
 
 
 @db.callback()

@@ -65,7 +65,7 @@ def _demo(
 
 
 demo = single("demo", _demo)
-sandbox = group("", add_completion=False)
+sandbox = group(add_completion=False)
 
 
 @sandbox.command(

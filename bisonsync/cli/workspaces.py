@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bisonsync.run import Result, SetupRun
     from bisonsync.store.registry import WorkspaceRow
 
-app = group("The registry of workspaces and their tokens.", no_args_is_help=True)
+app = group(no_args_is_help=True)
 
 
 @app.callback()
