@@ -151,7 +151,10 @@ def test_a_row_that_cannot_be_read_keeps_its_stored_row_and_is_kept_once(office:
     odd = sorted(office.sandbox.world.workspaces[1].accounts)[40]
     sent = office.one("SELECT emails_sent_count FROM sender_emails_cache WHERE bison_account_id = %s", odd)
     office.sandbox.add_fault(
-        "fields", accounts=(odd,), set={"emails_sent_count": "many", "api_password": "hunter2"}, path="/api/sender-emails"
+        "fields",
+        accounts=(odd,),
+        set={"emails_sent_count": "many", "api_password": "hunter2"},
+        path="/api/sender-emails",
     )
 
     first, second = office.poll(), office.poll()
