@@ -104,7 +104,8 @@ def run(stage: Stage, *, keep: bool = False) -> Result:
 @contextmanager
 def _database(postgres: Postgres) -> Generator[str]:
     """A Postgres of the demo's own beside the user's, empty at the beginning and gone in the end. Yields its DSN."""
-    folder = postgres.status().directory.with_name("demo")
+    usual = postgres.status().directory
+    folder = usual.with_name(f"demo{usual.name.removeprefix('postgres')}")
     is_left_over = postgres.status(folder).state != "absent"
     options = {"fsync": "off"}
     dsn = postgres.start(folder, server_options=options)
