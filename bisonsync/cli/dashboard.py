@@ -118,6 +118,8 @@ def _accounts(options: Options) -> None:
             _show_accounts(session, shown)
         if shown.needing_attention and not problems:
             number, all_ = len(shown.needing_attention), len(shown.workspaces)
+            if session.output.on_terminal:
+                session.output.text("")
             message = f"{number} of {all_} workspaces {'is' if number == 1 else 'are'} not fresh and complete"
             session.output.log(f"{message} → bisonsync dashboard freshness", level="warning")
         counts = {"workspaces_total": len(shown.workspaces), **_figures_json(shown.totals)}

@@ -37,8 +37,8 @@ Figures = tuple[int, int, int, int, int]
 
 _INTRODUCTION = f"""\
 This runs the real commands on a Postgres and on an Email Bison look-alike of its
-own: {WORKSPACES} workspaces with {ACCOUNTS} mailboxes. Your settings are not used, and
-both are gone at the end.
+own: {WORKSPACES} workspaces with {ACCOUNTS} mailboxes. Your settings are not used, and both
+are gone at the end.
 """
 _GO_ON = """\
 The same with your own Email Bison, its super-admin key in the file main.key:
@@ -195,7 +195,7 @@ class _Play:
         self._look()
 
     def _set_up(self) -> None:
-        self._act("The tables, then the workspaces that the super-admin key sees, and a token for each.")
+        self._act("The tables, the workspaces that the super-admin key sees, a token for each.")
         self._command("migrate")
         self._command("workspaces discover")
         self._require_run(workspaces_total=WORKSPACES, added=WORKSPACES)
@@ -203,7 +203,7 @@ class _Play:
         self._require_run(minted=WORKSPACES)
 
     def _poll_first(self) -> None:
-        self._act("The first poll: every list is read whole, proved, and stored in one transaction.")
+        self._act("The first poll: each list is read whole, proved, stored in one transaction.")
         self._command("poll-accounts")
         self._require_run(workspaces_ok=WORKSPACES, inserted=self.accounts, updated=0, removed=0)
         self._require_mirror()
