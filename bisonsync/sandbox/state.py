@@ -239,6 +239,8 @@ class World:
     def move(self, account_id: int, workspace_id: int) -> Account:
         """Move an account to another workspace: its id and counters stay, its tags are that workspace's."""
         source = self.home(account_id)
+        if source.id == workspace_id:
+            return source.accounts[account_id]
         moved = self.copy_to(account_id, workspace_id, new_id=False)
         source.pop(account_id)
         return moved

@@ -1,5 +1,6 @@
 """The sandbox over real sockets: keep-alive, answers that are late, cut or missing, its own process."""
 
+import asyncio
 import http.client
 import json
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from bisonsync.sandbox import Config, Sandbox
+from bisonsync.sandbox.listener import Listener
 
 LIST = "/api/sender-emails"
 
@@ -62,8 +64,12 @@ def test_one_connection_serves_a_whole_walk(sandbox: Sandbox) -> None:
     assert sandbox.summary()["requests"]["by_path"] == {LIST: {"200": 4}}
 
 
-def test_pipelined_requests_are_answered_in_order_also_when_they_come_in_pieces(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("latency", [0.0, 0.02])
+def test_pipelined_requests_are_answered_in_order_also_when_they_come_in_pieces(
+    sandbox: Sandbox, latency: float
+) -> None:
     token = sandbox.mint(2)
+    sandbox.set_moods(latency=latency)
     stream = head(LIST, token) + head("/api/users", token) + head("/api/tags", token, more="Connection: close\r\n")
 
     sock = raw(sandbox, *(stream[i : i + 7] for i in range(0, len(stream), 7)))
@@ -222,6 +228,19 @@ def test_connections_are_refused_while_asked_and_accepted_again_on_the_same_port
     assert sandbox.port == port
     assert ask(kept, LIST, token)[0] == 200
     kept.close()
+
+
+def test_a_connection_that_arrives_while_the_port_closes_is_cut(sandbox: Sandbox) -> None:
+    async def close_while_arriving() -> socket.socket:
+        listener = Listener(sandbox.app.handle, "127.0.0.1", 0)
+        listener.open()
+        sock = socket.create_connection(("127.0.0.1", listener.port), timeout=20)
+        listener._accept()
+        await listener.stop()
+        return sock
+
+    with asyncio.run(close_while_arriving()) as sock, pytest.raises(ConnectionResetError):
+        sock.recv(1)
 
 
 def test_connections_are_refused_for_a_while_by_control(sandbox: Sandbox) -> None:

@@ -131,6 +131,24 @@ def test_a_moved_account_keeps_its_id_and_takes_tags_of_its_new_workspace(app: A
     assert all(tag in app.world.workspaces[3].tags.values() for tag in moved.tags)
 
 
+def test_a_move_always_leads_elsewhere() -> None:
+    app = App(Config(workspaces=2, accounts=40))
+    before = rows_of(app)
+
+    advance(app.world, Advance(**{**QUIET, "move": 40}))
+
+    after = rows_of(app)
+    assert after.keys() == before.keys()
+    assert all(after[i]["workspace"] == 3 - before[i]["workspace"] for i in after)
+
+
+def test_a_move_to_where_it_is_loses_nothing(app: App) -> None:
+    account = app.world.workspaces[1].accounts[app.world.workspaces[1].order()[0]]
+
+    assert app.world.move(account.id, 1) == account
+    assert app.world.workspaces[1].accounts[account.id] == account
+
+
 @pytest.mark.parametrize("new_id", [True, False])
 def test_the_same_mailbox_can_be_in_two_workspaces(app: App, new_id: bool) -> None:
     account_id = app.world.workspaces[1].order()[0]

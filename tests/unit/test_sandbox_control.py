@@ -112,6 +112,7 @@ def test_reset_begins_anew(app: App) -> None:
 
     assert control(app, "accounts") == first
     assert control(app, "state")["faults"] == []
+    assert control(app, "state")["requests"]["total"] == 0
     assert ask(app, LIST, token).status == 401
     assert control(app, "reset", {"seed": 9, "workspaces": 2, "accounts": 10, "skew": []})["accounts"] == 10
 

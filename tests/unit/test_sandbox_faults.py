@@ -40,8 +40,32 @@ def test_addresses_by_path_method_depth_and_turn(app: App) -> None:
     assert statuses(app, "/api/workspaces/v1.1", "/api/workspaces/2", "/api/tags") == [500, 500, 200]
     assert ask(app, "/api/users", method="POST").status == 502
     assert statuses(app, f"{LIST}?page=2", f"{LIST}?page=3", f"{LIST}?page=9") == [200, 422, 422]
-    assert statuses(app, f"{LIST}?pagination_type=cursor&cursor=x") == [200]
     assert statuses(app, "/api/users", "/api/users", "/api/users") == [200, 504, 200]
+
+
+def test_a_page_by_cursor_has_no_number(app: App) -> None:
+    app.faults.add(Fault(kind="status", page=1))
+
+    assert statuses(app, f"{LIST}?pagination_type=cursor&cursor=x", LIST) == [200, 500]
+
+
+def test_what_happens_to_lists_spares_single_mailboxes(app: App) -> None:
+    app.faults.add(Fault(kind="statuses", words=("Flying",)))
+    row = read(ask(app, LIST))["data"][0]
+
+    assert row["status"] == "Flying"
+    assert read(ask(app, f"{LIST}/{row['id']}"))["data"]["status"] != "Flying"
+
+
+@pytest.mark.parametrize("kind", ["empty_page", "shift"])
+def test_a_request_that_is_not_served_uses_up_no_fault_of_its_content(app: App, kind: Any) -> None:
+    app.faults.add(Fault(kind="status", times=1))
+    app.faults.add(Fault(kind=kind, times=1, insert=1))
+
+    ask(app, LIST)
+    assert app.faults.entries[1].hits == 0
+    ask(app, LIST)
+    assert app.faults.entries[1].hits == 1
 
 
 def test_a_workspace_named_in_the_path_is_the_one_addressed(app: App) -> None:

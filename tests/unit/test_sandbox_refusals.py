@@ -107,6 +107,7 @@ def test_latency_is_the_workspaces_own_or_everybodys_plus_jitter(app: App) -> No
         {"workspaces": 0},
         {"accounts": -1},
         {"latency": -1},
+        {"latency": True},
         {"jitter": "1"},
         {"retry_after": "x"},
         {"identity_key": "me"},

@@ -44,7 +44,7 @@ def test_an_api_token_acts_in_its_own_workspace_only(app: App) -> None:
     assert read(ask(app, f"{LIST}?workspace_id=1", token))["meta"]["total"] == 20
     assert ids(ask(app, "/api/workspaces/v1.1", token)) == [2]
     assert ask(app, "/api/workspaces/v1.1/1", token).status == 403
-    assert ask(app, SWITCH, token, method="POST", body={"team_id": 1}).status == 403
+    assert ask(app, SWITCH, token, method="POST", body={"team_id": 2}).status == 403
     assert ask(app, "/api/workspaces/v1.1/2/api-tokens", token, method="POST", body={"name": "x"}).status == 403
 
 
@@ -80,6 +80,7 @@ def test_a_switch_can_take_some_requests_to_show(app: App) -> None:
     app.config = Config(switch_lag=2)
     ask(app, SWITCH, method="POST", body={"team_id": 3})
 
+    assert scope(app, app.world.mint(2).plain) == 2
     assert [scope(app) for _ in range(3)] == [1, 3, 3]
 
 
