@@ -236,9 +236,11 @@ def _done(counts: Mapping[str, Any]) -> str:
 
 
 def _leases(run: RunningRun) -> str:
+    from bisonsync.output import age_text
+
     if run.lease_ends_in_seconds is None:
         return "none"
-    return f"{run.leases}, for {max(0.0, run.lease_ends_in_seconds):.0f} s"
+    return f"{run.leases}, for {age_text(run.lease_ends_in_seconds)}"
 
 
 def _workspace_json(workspace: RunWorkspaceRow) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def held(conn: Connection, run_id: str, workspace_id: int, seconds: int) -> None
 
 
 def test_running_tells_who_is_alive(db: str, conn: Connection) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         gone, key_of_gone = process.pid, leases.process_key(process.pid)
     here = {"status": "running", "exit_code": None, "duration_ms": None}
     run(conn, POLL, 0, **here, pid=os.getpid(), process_key=leases.process_key())
@@ -245,7 +245,7 @@ def test_running_tells_who_is_alive(db: str, conn: Connection) -> None:
     conn.execute(
         "UPDATE email_sync_logs SET started_at = clock_timestamp() - interval '90 min' WHERE run_id = %s", [POLL]
     )
-    held(conn, POLL, 1, 4000)
+    held(conn, POLL, 1, 4010)
     held(conn, POLL, 2, 5000)
     held(conn, LOST, 3, -10)
 
@@ -262,11 +262,11 @@ def test_running_tells_who_is_alive(db: str, conn: Connection) -> None:
     assert alive["2026-01-05 11:59:00"][1:3] == ["workspaces-mint-tokens", "no"]
     mine = next(row for row in rows if row[6] == str(os.getpid()))
     assert mine[2:4] == ["yes", "1 h 30 min"]
-    assert mine[4].startswith("2, for 39")
+    assert mine[4] == "2, for 1 h 6 min"
     by_id = {one["run_id"]: one for one in shown}
     assert {name: one["is_alive"] for name, one in by_id.items()} == {POLL: True, MINT: False, LOST: None}
     assert {name: one["leases"] for name, one in by_id.items()} == {POLL: 2, MINT: 0, LOST: 0}
-    assert 3900 < by_id[POLL]["lease_ends_in_seconds"] < 4000
+    assert 3960 < by_id[POLL]["lease_ends_in_seconds"] < 4010
     assert by_id[LOST]["lease_ends_in_seconds"] is None
     assert 5400 <= by_id[POLL]["age_seconds"] < 5500
 
