@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -253,6 +254,9 @@ class ListReader:
             ahead.extend((number, self.submit_page(number)) for number in islice(numbers, free))
             if not ahead:
                 break
+            if not ahead[0][1].done():
+                # One wake-up for many pages: waking a thread for each costs as much as reading the page.
+                _wait(ahead[len(ahead) // 2][1])
             number, future = ahead.popleft()
             goes_on = False
             try:
@@ -320,6 +324,12 @@ class ListReader:
     def _add(self, walk: _Walk, page: _ReadPage) -> int:
         self._on_page(len(page.rows))
         return walk.add(page)
+
+
+def _wait(future: Future[_ReadPage]) -> None:
+    """Until it is done, whatever its outcome."""
+    with suppress(CancelledError):
+        future.exception()
 
 
 def _best(walks: Sequence[_Walk]) -> _Walk:
