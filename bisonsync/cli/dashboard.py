@@ -17,21 +17,19 @@ if TYPE_CHECKING:
     from bisonsync.run import Problem, Result, WorkspaceKey
     from bisonsync.store.dashboards import FreshnessRow
 
-_HELP = """Show the mirror in figures, and how fresh it is. Bare: accounts.
-
-\b
-Example:
-  bisonsync dashboard
-  bisonsync dashboard freshness -w 17
-"""
-
-dashboard = group(help=_HELP, invoke_without_command=True, add_completion=False)
+dashboard = group(invoke_without_command=True, add_completion=False)
 
 
 @dashboard.callback()
 @global_options
 def dashboard_(ctx: typer.Context, options: Options) -> None:
-    """Without a word: accounts."""
+    """Show the mirror in figures, and how fresh it is. Bare: accounts.
+
+    \b
+    Example:
+      bisonsync dashboard
+      bisonsync dashboard freshness -w 17
+    """
     if ctx.invoked_subcommand is None:
         _accounts(options)
 

@@ -21,21 +21,19 @@ _COUNTS = (
     *("updated", "unchanged", "removed", "restored", "invalid", "requests", "retries", "rate_limited"),
 )
 
-_HELP = """Show what ran, what it did, and what runs now.
-
-\b
-Example:
-  bisonsync runs list --status failed
-  bisonsync runs show
-"""
-
-runs = group(help=_HELP, no_args_is_help=True, add_completion=False)
+runs = group(no_args_is_help=True, add_completion=False)
 
 
 @runs.callback()
 @global_options
 def runs_() -> None:
-    """Takes the global options."""
+    """Show what ran, what it did, and what runs now.
+
+    \b
+    Example:
+      bisonsync runs list --status failed
+      bisonsync runs show
+    """
 
 
 @runs.command("list", cls=Command)
