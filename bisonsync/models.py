@@ -69,6 +69,12 @@ def _as_utc(value: datetime) -> datetime:
         raise ValueError("too early or too late for a date") from error
 
 
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
 def _as_address(text: str) -> str:
     text = clean_text(text).strip()
     local, at, domain = text.rpartition("@")
@@ -156,4 +162,4 @@ class MintedToken(BaseModel):
 
     id: Identifier | None = None
     name: Text | None = None
-    plain_text_token: Text = Field(min_length=1, repr=False)
+    plain_text_token: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)

@@ -131,7 +131,7 @@ def _fault(answer: Answer, question: Question, now: datetime) -> Exception:
         )
     if status < 400:
         return ApiRefused(
-            f"{question} answers with a redirect (HTTP {status}){_origin(answer)}",
+            f"{question} answers with a redirect (HTTP {status}){_origin(answer, question.token)}",
             status=status,
             hint="base_url must be the API's own host, with https",
         )
@@ -212,11 +212,13 @@ def _words(answer: Answer, token: str) -> str:
     return f": {text}" if text else ""
 
 
-def _origin(answer: Answer) -> str:
+def _origin(answer: Answer, token: str) -> str:
     """Where a redirect leads, without path and credentials."""
     try:
         parts = urlsplit(answer.headers.get("location", ""))
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return ""
-    return f" to {quote(f'{parts.scheme}://{parts.hostname}{port}')}" if parts.scheme and parts.hostname else ""
+    if not parts.scheme or not parts.hostname:
+        return ""
+    return f" to {quote(f'{parts.scheme}://{parts.hostname}{port}', secret=token)}"

@@ -162,7 +162,6 @@ class InstanceClient:
             with self._lock:
                 stats.errors += 1
                 stats.rate_limited += fault.rate_limited
-                stats.retries += is_retried
             if fault.rate_limited:
                 self._budget.slow_down(pause_seconds)
             next_try_at = self._clock.monotonic() + (pause_seconds if is_retried else 0.0)
@@ -172,6 +171,8 @@ class InstanceClient:
             if meter is not None and meter.is_spent:
                 self._breaker.failed(fault.reason)
                 raise meter.out_of_time() from fault
+            with self._lock:
+                stats.retries += is_retried
 
         try:
             result = retry.call(

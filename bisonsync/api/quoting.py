@@ -16,7 +16,8 @@ def quote(text: str, *, secret: str = "") -> str:
     """At most 120 characters of ``text`` on one line, without ``secret``, mail addresses and what looks like a key."""
     line = "".join(char if char.isprintable() else " " if char.isspace() else "" for char in text)
     for part in sorted({secret, secret.rpartition("|")[2]} - {""}, key=len, reverse=True):
-        line = line.replace(part, "…")
+        # A host name, for one, comes back in lower case.
+        line = re.sub(re.escape(part), "…", line, flags=re.IGNORECASE)
     line = " ".join(line.split())
     line = " ".join(_PRIVATE.sub("…", line[:EXAMINED]).split())
     return line if len(line) <= LENGTH else f"{line[: LENGTH - 1]}…"
