@@ -173,12 +173,22 @@ class Session:
         from bisonsync.store import budgets
 
         polling = self.settings.polling
+        locked_out: list[DatabaseError] = []
 
         def take(wanted: int) -> Grant:
             rate = instance.requests_per_minute
-            tokens, wait = self.control.run(
-                lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
-            )
+            # Every request asks: they must not wait for the same lock one after another.
+            if locked_out:
+                raise locked_out[0]
+            try:
+                tokens, wait = self.control.run(
+                    lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
+                )
+            except DatabaseUnavailable:
+                raise
+            except DatabaseError as error:
+                locked_out.append(error)
+                raise
             return Grant(tokens, wait)
 
         budget = RateBudget(

@@ -425,7 +425,8 @@ class _InstancePoll:
                     error={"kind": problem.kind, "message": problem.message},
                     counts={},
                     interval_seconds=self._policy.interval_seconds,
-                )
+                ),
+                lock_attempts=1,
             )
         except BisonsyncError:
             # The failure itself is reported by the run; its note in the state table is only a copy.

@@ -144,7 +144,7 @@ class Database:
         statement_timeout_seconds: float = 30.0,
         lock_timeout_seconds: float = 3.0,
         idle_timeout_seconds: float = 5.0,
-        lock_attempts: int = 3,
+        lock_attempts: int = 2,
     ) -> T:
         """Do ``work`` in one transaction and commit it.
 
