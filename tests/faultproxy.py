@@ -36,7 +36,10 @@ def said_by(family: str, name: str) -> str:
 
 @dataclass
 class Rule:
-    """Do ``act`` the ``nth`` time that ``when`` happens with a statement (of the transaction) that holds ``text``."""
+    """Do ``act`` the ``nth`` time that ``when`` happens with a statement (of the transaction) that holds ``text``.
+
+    ``nth`` 0 is every time.
+    """
 
     when: When
     text: str
@@ -205,7 +208,7 @@ class FaultProxy:
         self.cut_all()
 
     def at(self, when: When, text: str, act: Callable[[Conversation], None], *, nth: int = 1) -> Rule:
-        """Do harm once, the ``nth`` time that something happens from now on."""
+        """Do harm the ``nth`` time that something happens from now on (0: every time)."""
         rule = Rule(when, text, act, nth)
         with self._lock:
             self._rules.append(rule)
@@ -281,7 +284,7 @@ class FaultProxy:
             for rule in self._rules:
                 if rule.when == when and any(rule.text in text for text in texts):
                     rule.seen += 1
-                    due = rule if rule.seen == rule.nth else due
+                    due = rule if rule.nth in (0, rule.seen) else due
         if due is not None:
             due.act(conversation)
             due.hit.set()
