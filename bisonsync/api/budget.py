@@ -80,7 +80,7 @@ class RateBudget:
 
     def _spend(self) -> bool:
         with self._lock:
-            if not self._tokens or self._blocked_until > self._clock.monotonic():
+            if not self._tokens:
                 return False
             self._tokens -= 1
             return True
