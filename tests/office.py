@@ -85,9 +85,11 @@ class Office:
     def writes(self) -> tuple[int, int, int]:
         """Inserts, updates and deletes on the mirror so far; a session tells its figures when it ends."""
         wait_until(
-            lambda: not self.one(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name LIKE 'bisonsync%%'"
+            lambda: (
+                not self.one(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'bisonsync%%'"
+                )
             ),
             "the command's sessions have ended",
         )
