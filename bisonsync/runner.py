@@ -25,6 +25,7 @@ from bisonsync.errors import (
     DatabaseError,
     DatabaseUnavailable,
     LeaseBusy,
+    Stopped,
 )
 from bisonsync.output import Output
 from bisonsync.run import (
@@ -53,6 +54,9 @@ HEARTBEATS_PER_TTL = 4
 # A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
 BUDGET_BLOCK_PER_LANE = 3
 LOCK_POLL_SECONDS = 0.5
+LOOK_SECONDS = 0.2
+# How long work goes on after a stop; a bit longer than its waits for the database do.
+STOP_GRACE_SECONDS = 2.5
 MAX_HOLDERS_NAMED = 3
 # How long the end of a run waits for a database that is gone.
 LEDGER_PATIENCE_SECONDS = 45.0
@@ -297,7 +301,7 @@ class Session:
             dry_run=self.options.dry_run,
             max_shrink=self.settings.polling.max_shrink,
         )
-        return self._with_left_out(body(run))
+        return self._with_left_out(self._until_stopped(lambda: body(run)))
 
     def setup_run(self) -> SetupRun:
         """For commands that change the registry without asking the API."""
@@ -331,13 +335,36 @@ class Session:
             message = f"{type(error).__name__}: {error}"
             return Result({}, problems=(Problem("bug", message, "this is a bug; the traceback is above", exit_code=1),))
 
+    def _until_stopped(self, work: Callable[[], Result]) -> Result:
+        """Do ``work`` in a thread that is left behind when the run is stopped and a request hangs. Raises Stopped."""
+        from concurrent.futures import Future, wait
+
+        future: Future[Result] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # it belongs to whoever waits
+                future.set_exception(error)
+
+        threading.Thread(target=call, name="job", daemon=True).start()
+        give_up_at: float | None = None
+        while not future.done():
+            wait([future], timeout=LOOK_SECONDS)
+            try:
+                self.clock.check()
+            except Stopped:
+                give_up_at = give_up_at or self.clock.monotonic() + STOP_GRACE_SECONDS
+                if self.clock.monotonic() >= give_up_at:
+                    raise
+        return future.result()
+
     def report(self, result: Result) -> int:
         """Close what is open, print what is due; the exit code."""
         self.output.end_progress()
-        problems = result.all_problems
         code = result.exit_code
         verdict = VERDICTS[code]
-        if self.options.skip_if_locked and any(problem.kind == LeaseBusy.kind for problem in problems):
+        if self.options.skip_if_locked and any(problem.kind == LeaseBusy.kind for problem in result.problems):
             verdict = "skipped"
         for client in self._clients:
             self._quietly(client.close)
@@ -347,10 +374,10 @@ class Session:
             try:
                 result = self._close_ledger(result, verdict, code)
             except BisonsyncError as error:
-                problems = (*problems, Problem.of(error))
-                code = code or error.exit_code
+                result = replace(result, problems=(*result.problems, Problem.of(error)))
+                code = result.exit_code
                 verdict = VERDICTS[code]
-        self._print(result, problems, verdict)
+        self._print(result, result.all_problems, verdict)
         for database in self._databases:
             self._quietly(database.close)
         return code

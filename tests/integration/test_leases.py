@@ -333,12 +333,14 @@ def test_f23_a_run_paused_past_its_leases_while_it_reads_writes_nothing(stage: S
     process = stage.start_victim(victim)
     try:
         cli.wait_until(rule.hit.is_set, "it is paused")
+        paused = stage.ledger()["run_id"]
         stage.expire_leases()
         stage.churn()
         assert_takes_over(stage)
+        assert (stage.open_runs(), stage.ledger(paused)["lost"]) == ([], True)
         stage.churn()
 
-        assert_writes_nothing(stage, process)
+        assert assert_writes_nothing(stage, process)["run_id"] == paused
     finally:
         end(process)
 
