@@ -107,7 +107,8 @@ class Conversation:
         if kind == b"Q":
             text = body[:-1].decode()
         elif kind == b"P":
-            text = body.split(b"\0")[1].decode()
+            name, text = (part.decode() for part in body.split(b"\0")[:2])
+            text = f"PREPARE {name} AS {text}" if name else text
         else:
             return
         if text.startswith("BEGIN"):

@@ -375,7 +375,7 @@ def test_f23_a_run_paused_inside_its_transaction_writes_nothing(stage: Scene, fa
     try:
         cli.wait_until(rule.hit.is_set, "it is paused")
         # The lease is locked until the server ends the transaction: no later than the lease itself.
-        cli.wait_until(lambda: not open_transactions(stage), "the server has ended its transaction", 2 * TTL_SECONDS)
+        cli.wait_until(lambda: not open_transactions(stage), "the server has ended its transaction", TTL_SECONDS + 1.5)
         stage.expire_leases()
         stage.churn()
         assert_takes_over(stage)
