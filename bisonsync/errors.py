@@ -58,7 +58,13 @@ class ApiError(BisonsyncError):
 
 
 class ApiUnavailable(ApiError):
+    """No usable answer. ``is_carried_out`` is False when the API certainly did not do what was asked."""
+
     kind = "api_unavailable"
+
+    def __init__(self, message: str, *, hint: str = "", is_carried_out: bool | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.is_carried_out = is_carried_out
 
 
 class ApiRefused(ApiError):

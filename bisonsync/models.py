@@ -154,6 +154,11 @@ class Workspace(BaseModel):
     id: Identifier
     name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
 
+    @property
+    def shown(self) -> str:
+        """Its name as people read it, also where the host gives none."""
+        return self.name or f"workspace {self.id}"
+
 
 class MintedToken(BaseModel):
     """The answer to making a token; ``plain_text_token`` is shown this once. Other fields are not kept."""

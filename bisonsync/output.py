@@ -47,7 +47,7 @@ class Output:
     def text(self, text: str) -> None:
         """What the operator asked to see; --quiet does not silence it."""
         if not self.as_json:
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(text.translate(_CONTROLS) + "\n")
 
     def command(self, line: str) -> None:
         """A command line that is about to be run; bold on a terminal."""
@@ -61,7 +61,8 @@ class Output:
             line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": message}
             sys.stderr.write(json.dumps({**line, **fields}, ensure_ascii=False, default=_plain) + "\n")
         else:
-            sys.stderr.write(f"{message}\n" if level == "info" else f"{level}: {message}\n")
+            text = message.translate(_CONTROLS)
+            sys.stderr.write(f"{text}\n" if level == "info" else f"{level}: {text}\n")
 
     def problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """What went wrong, a line each: (message, next step).
@@ -211,8 +212,13 @@ def _style(cell: str) -> str:
     return _STYLES.get(cell.rpartition(",")[2].strip(), "")
 
 
+# Names come from hosts and people: what would steer a terminal is shown as a blank.
+_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+
+
 def _one_line(cell: str) -> str:
-    return " ".join(cell.replace("-\n", "").split()) if "\n" in cell or "\t" in cell else cell
+    cell = cell.translate(_CONTROLS)
+    return " ".join(cell.replace("-\n", "").split()) if "\n" in cell else cell
 
 
 def _fitting(width: int, rows: Sequence[Sequence[str]], spare: Sequence[int]) -> list[int]:

@@ -185,15 +185,13 @@ class Session:
             if locked_out:
                 raise locked_out[0]
             try:
-                tokens, wait = self.control.run(
-                    lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
-                )
+                taken = self.control.run(lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate))
             except DatabaseUnavailable:
                 raise
             except DatabaseError as error:
                 locked_out.append(error)
                 raise
-            return Grant(tokens, wait)
+            return Grant(taken.tokens, taken.wait_seconds, taken.is_blocked)
 
         budget = RateBudget(
             take,

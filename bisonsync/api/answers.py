@@ -127,18 +127,22 @@ def _fault(answer: Answer, question: Question, now: datetime) -> Exception:
         return CredentialsError(
             f"instance {question.instance}: {question.who} was refused with HTTP {status} "
             f"at {question.method} {question.path}",
-            hint="run 'bisonsync workspaces verify'; a token works only on the host that made it",
+            hint=(
+                "check api_key of the instance: it must be a super-admin's, and of this host"
+                if "super-admin" in question.who
+                else "'bisonsync workspaces verify' checks all tokens, 'workspaces mint-tokens' replaces a refused one"
+            ),
         )
     if status < 400:
         return ApiRefused(
             f"{question} answers with a redirect (HTTP {status}){_origin(answer, question.token)}",
             status=status,
-            hint="base_url must be the API's own host, with https",
+            hint="base_url must be the API's own address, with https, as the API itself answers to it",
         )
     return ApiRefused(
         f"{question} was refused with HTTP {status}{_words(answer, question.token)}",
         status=status,
-        hint="check that base_url is an Email Bison host",
+        hint="check that base_url is an Email Bison host" if status in (404, 405) else "see what the API says",
     )
 
 

@@ -21,10 +21,14 @@ SHARED_BLOCK_STEP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """``tokens`` may be spent now; with none, ask again after ``wait_seconds``."""
+    """``tokens`` may be spent now; with none, ask again after ``wait_seconds``.
+
+    ``is_blocked``: the wait is not for the bucket to fill but for the end of a 429, which another process may have met.
+    """
 
     tokens: int
     wait_seconds: float
+    is_blocked: bool = False
 
 
 class RateBudget:
@@ -91,10 +95,15 @@ class RateBudget:
         ready_at = max(now, self._blocked_until, now if self._tokens else self._empty_until)
         if ready_at >= give_up_at:
             if self._blocked_until >= give_up_at:
-                reason = "the API refuses more requests (429) until after the deadline"
-            else:
-                reason = "the request budget is used up and does not refill before the deadline"
-            raise DeadlineExceeded(reason, hint="raise requests_per_minute of the instance, or --deadline")
+                raise DeadlineExceeded(
+                    f"the API said 429: no more requests for another {self._blocked_until - now:.0f} s, "
+                    "which is after the deadline",
+                    hint="wait; if it comes often, lower requests_per_minute of the instance",
+                )
+            raise DeadlineExceeded(
+                "the request budget is used up and does not refill before the deadline",
+                hint="raise requests_per_minute of the instance, or --deadline",
+            )
         if ready_at > now:
             self._clock.sleep(ready_at - now)
 
@@ -108,5 +117,7 @@ class RateBudget:
             with self._lock:
                 if grant.tokens and self._blocked_until <= self._clock.monotonic():
                     self._tokens += grant.tokens
+                elif grant.is_blocked:
+                    self._blocked_until = max(self._blocked_until, now + grant.wait_seconds)
                 elif not grant.tokens:
                     self._empty_until = now + max(grant.wait_seconds, LEAST_WAIT_SECONDS)

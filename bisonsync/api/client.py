@@ -213,12 +213,15 @@ def _require_sendable(question: Question) -> None:
 
 
 def _unavailable(question: Question, fault: Transient, tries: int) -> ApiUnavailable:
+    is_undone = fault.rate_limited or not fault.was_sent
     if question.method == "GET":
         how = f"after {tries} tries" if tries > 1 else "at the only try"
-    elif fault.rate_limited or not fault.was_sent:
+    elif is_undone:
         how = "and was not carried out"
     else:
         how = "(sent once: it may have been carried out)"
     return ApiUnavailable(
-        f"{question}: {fault.reason} {how}", hint="check the host and base_url; the next run tries again"
+        f"{question}: {fault.reason} {how}",
+        hint="check the host and base_url; the next run tries again",
+        is_carried_out=False if is_undone else None,
     )

@@ -134,6 +134,7 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
         "domain": row.email.rpartition("@")[2],
         "mail_host": mail_host.lower(),
         "status": row.status,
+        "has_status": "status" in row.model_fields_set,
         "daily_limit": row.daily_limit,
         "warmup_enabled": row.warmup_enabled,
         "type": row.type,
@@ -144,6 +145,10 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
     for name in _COUNTERS:
         fields[name] = getattr(row, name)
     return row.id, json.dumps(fields, allow_nan=False)
+
+
+def _in_words(fault: Mapping[str, Any]) -> str:
+    return f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"
 
 
 def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
@@ -157,7 +162,7 @@ def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
         record_id=record_id,
         field=".".join(str(part) for part in first[0]["loc"]),
         error_type=str(first[0]["type"]),
-        message="; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in first[:3]),
+        message="; ".join(_in_words(one) for one in first[:3]) if fields is not None else "the row is not an object",
         row=clean_value(raw if fields is None else {k: v for k, v in fields.items() if k != "email_signature"}),
     )
 
@@ -330,7 +335,7 @@ class _InstancePoll:
     def _require_identity(self, row: WorkspaceRow, who: str, acting: Workspace) -> None:
         if acting.id != row.bison_workspace_id:
             raise GuardRefused(
-                f"{who} acts in workspace {acting.id} ({acting.name}), not in {row.bison_workspace_id}"
+                f"{who} acts in workspace {acting.id} ({acting.shown}), not in {row.bison_workspace_id}"
                 f" ({row.workspace_name}): nothing was written",
                 hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
             )
@@ -394,7 +399,7 @@ class _InstancePoll:
                 Problem(
                     "validation",
                     f"{name}: {merged.changes.invalid} accounts could not be taken over, the first: "
-                    f"id {fault.record_id}, {fault.field or 'row'}: {fault.message}",
+                    f"id {fault.record_id or 'unreadable'}, {fault.message}",
                     "their stored rows stay as they were; see table data_validation_errors",
                     name,
                 )

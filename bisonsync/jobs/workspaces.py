@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ def mint_tokens(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
     """Make one api-user token for each workspace that has no valid one, and store it.
 
     The intent is committed before the API is asked, the token at once when it comes. A token whose answer was lost
-    is never asked for again under its name; it is named in a problem, for it may exist.
+    is named in a problem once, for it may exist; the next run asks for another.
     """
     stored = _stored_tokens(run)
 
@@ -107,8 +107,8 @@ def mint_tokens(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
         _mint(run, access.client, access.api_key, row)
         return "minted", None
 
+    problems = _lost_intents(run, rows)
     outcomes = _side_by_side(run, rows, work)
-    problems = [*_lost_intents(run, rows)]
     counts = {"workspaces_total": len(rows), **{name: _count(outcomes, name) for name in ("minted", "kept", "failed")}}
     return Result(
         counts,
@@ -134,7 +134,7 @@ def verify(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
         return check.state, check.problem
 
     outcomes = _side_by_side(run, rows, work)
-    names = ("valid", "mismatch", "refused", "missing", "unknown")
+    names = ("valid", "mismatch", "refused", "missing", "unknown", "failed")
     counts = {"workspaces_total": len(rows), **{name: _count(outcomes, name) for name in names}}
     return Result(
         counts,
@@ -154,7 +154,12 @@ def check_token(access: InstanceAccess, row: WorkspaceRow, stored: str | None) -
     try:
         acting = access.client.get_acting_workspace(token, who=f"the token of workspace {name}")
     except CredentialsError as error:
-        return TokenCheck("refused", Problem.of(error, name))
+        hint = (
+            "run 'bisonsync workspaces mint-tokens' to replace it"
+            if row.vanished_at is None
+            else f"it vanished from the host's list: 'bisonsync workspaces disable {name}' if it is gone for good"
+        )
+        return TokenCheck("refused", replace(Problem.of(error, name), hint=hint))
     except (ApiUnavailable, ApiRefused) as error:
         return TokenCheck("unknown", Problem.of(error, name))
     if acting.id != row.bison_workspace_id:
@@ -162,7 +167,7 @@ def check_token(access: InstanceAccess, row: WorkspaceRow, stored: str | None) -
             "mismatch",
             Problem(
                 GuardRefused.kind,
-                f"the token of workspace {name} acts in workspace {acting.id} ({acting.name})",
+                f"the token of workspace {name} acts in workspace {acting.id} ({acting.shown})",
                 "run 'bisonsync workspaces mint-tokens' to give it one of its own",
                 name,
                 GuardRefused.exit_code,
@@ -183,11 +188,11 @@ def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, to
         acting = access.client.get_acting_workspace(token, who="the given token")
         if acting.id != workspace_id:
             raise GuardRefused(
-                f"the given token acts in workspace {acting.id} ({acting.name}), not in {workspace_id}",
+                f"the given token acts in workspace {acting.id} ({acting.shown}), not in {workspace_id}",
                 hint="nothing was stored; give the id or the token that belong together",
             )
         name = name or acting.name
-    shown = (name or "").strip() or f"workspace {workspace_id}"
+    shown = (name or "").strip()
 
     def work(conn: Any) -> registry.RegistryChanges:
         changes = registry.upsert_workspaces(conn, instance, {workspace_id: shown})
@@ -199,13 +204,13 @@ def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, to
         return changes
 
     if run.dry_run:
-        return Result({"added": 0, "changed": 0}, summary=f"would register {instance}/{workspace_id} ({shown})")
+        return Result({"added": 0, "changed": 0}, summary=f"would register {instance}/{workspace_id}")
     changes = run.control.run(work)
     said = "registered" if changes.added else "renamed" if changes.changed else "already registered"
     return Result(
         {"added": changes.added, "changed": changes.changed},
         committed=True,
-        summary=f"{instance}/{workspace_id} ({shown}) {said}{', token stored' if token else ''}",
+        summary=f"{instance}/{workspace_id} {said}{', token stored' if token else ''}",
     )
 
 
@@ -250,7 +255,7 @@ def _list_names(instance: str, access: InstanceAccess) -> _Listed:
                 f"the token in instances.{instance}.workspaces.{workspace_id} acts in workspace {acting.id}",
                 hint="put it under the id it belongs to",
             )
-        names[acting.id] = _shown(acting)
+        names[acting.id] = acting.name or ""
     return _Listed(names, is_whole=False)
 
 
@@ -306,12 +311,9 @@ def _read_workspace(raw: Any) -> tuple[int, str] | InvalidRow:
         workspace = Workspace.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        return InvalidRow(None, ".".join(map(str, first["loc"])), first["type"], first["msg"], None)
-    return workspace.id, _shown(workspace)
-
-
-def _shown(workspace: Workspace) -> str:
-    return workspace.name or f"workspace {workspace.id}"
+        field = ".".join(map(str, first["loc"])) or "row"
+        return InvalidRow(None, field, first["type"], first["msg"] if first["loc"] else "it is not an object", None)
+    return workspace.id, workspace.name or ""
 
 
 def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> int:
@@ -350,7 +352,10 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     except (ApiRefused, CredentialsError) as error:
         _close(run, intent, "failed", error.message)
         raise
-    except BisonsyncError as error:
+    except ApiUnavailable as error:
+        if error.is_carried_out is False:
+            _close(run, intent, "failed", error.message)
+            raise
         _close(run, intent, "unknown", error.message)
         raise ApiUnavailable(
             f"workspace {label(row.key)}: whether the token {name!r} was made is not known: {error.message}",
@@ -362,7 +367,7 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     run.control.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
     if not is_right:
         raise GuardRefused(
-            f"the new token of workspace {label(row.key)} acts in {acting.id} ({acting.name}); it is not used",
+            f"the new token of workspace {label(row.key)} acts in {acting.id} ({acting.shown}); it is not used",
             hint="make an api-user token of that workspace by hand: 'bisonsync workspaces add --token-file'",
         )
 
@@ -382,8 +387,16 @@ def _close(run: SetupRun, intent: int, outcome: str, detail: str) -> None:
 
 
 def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
-    """Tokens of earlier runs that were asked for and whose answer never came."""
+    """Tokens that an earlier run asked for before it was killed; told once."""
     keys = {row.key for row in rows}
+    lost = [
+        intent
+        for intent in run.control.run(tokens.list_open_intents)
+        if (intent.bison_instance, intent.bison_workspace_id) in keys
+    ]
+    if not run.dry_run:
+        for intent in lost:
+            _close(run, intent.id, "unknown", "the run that asked for it ended before the answer came")
     return [
         Problem(
             "lost_token",
@@ -391,10 +404,8 @@ def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
             f"was asked for at {intent.intent_at:%Y-%m-%d %H:%M} UTC and never arrived",
             "look for it under the workspace's API tokens and delete it there",
             label((intent.bison_instance, intent.bison_workspace_id)),
-            0,
         )
-        for intent in run.control.run(tokens.list_open_intents)
-        if (intent.bison_instance, intent.bison_workspace_id) in keys
+        for intent in lost
     ]
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
 _Q = load_queries("budgets")
 
 
-def take(conn: Connection, instance: str, *, wanted: int, requests_per_minute: int) -> tuple[int, float]:
+class Taken(NamedTuple):
+    """What a bucket gave; with no tokens, when to ask again, and whether a 429 is why."""
+
+    tokens: int
+    wait_seconds: float = 0.0
+    is_blocked: bool = False
+
+
+def take(conn: Connection, instance: str, *, wanted: int, requests_per_minute: int) -> Taken:
     """Take up to ``wanted`` tokens; with none, how many seconds until it is worth asking again."""
     parameters = {"instance": instance, "requests_per_minute": requests_per_minute}
     row = conn.execute(_Q["lock_budget"], parameters).fetchone()
@@ -18,12 +28,12 @@ def take(conn: Connection, instance: str, *, wanted: int, requests_per_minute: i
         assert row is not None  # made just now, in this transaction or another
     tokens, blocked_seconds = row
     if blocked_seconds > 0:
-        return 0, blocked_seconds
+        return Taken(0, blocked_seconds, is_blocked=True)
     granted = min(wanted, int(tokens))
     if granted <= 0:
-        return 0, (1 - tokens) * 60 / requests_per_minute
+        return Taken(0, (1 - tokens) * 60 / requests_per_minute)
     conn.execute(_Q["set_budget"], {**parameters, "tokens": tokens - granted})
-    return granted, 0.0
+    return Taken(granted)
 
 
 def give_back(conn: Connection, instance: str, tokens: int) -> None:

@@ -27,6 +27,7 @@ class TokenRow:
 class OpenIntent:
     """A token that may exist at the API and was never stored here."""
 
+    id: int
     bison_instance: str
     bison_workspace_id: int
     token_name: str

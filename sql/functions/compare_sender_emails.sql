@@ -46,7 +46,7 @@ WITH fresh AS MATERIALIZED (
         emails_sent_count bigint, total_replied_count bigint, unique_replied_count bigint,
         total_opened_count bigint, unique_opened_count bigint, bounced_count bigint,
         unsubscribed_count bigint, interested_leads_count bigint, total_leads_contacted_count bigint,
-        status text, daily_limit bigint, warmup_enabled boolean, type text,
+        status text, has_status boolean, daily_limit bigint, warmup_enabled boolean, type text,
         tags jsonb, extra jsonb, created_at timestamptz
     )
 ),
@@ -107,7 +107,7 @@ priced AS (
         ORDER BY rule.place LIMIT 1
     ) AS d ON true
 ),
--- A counter that the API left out keeps its stored value. A status that an event set after the read began stays.
+-- A counter or status that the API left out keeps its stored value; a null status is one. A status that an event set after the read began stays.
 merged AS (
     SELECT
         c.bison_account_id IS NULL AS is_new,
@@ -126,7 +126,9 @@ merged AS (
         coalesce(f.unsubscribed_count, c.unsubscribed_count, 0) AS unsubscribed_count,
         coalesce(f.interested_leads_count, c.interested_leads_count, 0) AS interested_leads_count,
         coalesce(f.total_leads_contacted_count, c.total_leads_contacted_count, 0) AS total_leads_contacted_count,
-        CASE WHEN c.status_as_of >= p_read_started_at THEN c.status ELSE coalesce(f.status, c.status) END AS status,
+        CASE
+            WHEN c.status_as_of >= p_read_started_at OR NOT f.has_status THEN c.status ELSE f.status
+        END AS status,
         c.status_as_of,
         c.status AS stored_status,
         f.daily_limit,

@@ -298,7 +298,7 @@ INSERT INTO data_validation_errors (
 SELECT
     %(source)s::text, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text,
     r.record_id, r.field, r.error_type, r.message, r."row",
-    md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row")::text), %(run_id)s::uuid
+    md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row", 'null')::text), %(run_id)s::uuid
 FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (
     record_id text, field text, error_type text, message text, "row" jsonb
 )
@@ -320,7 +320,7 @@ WHERE
             r.record_id IS NOT DISTINCT FROM e.record_id
             AND r.field = e.field
             AND r.error_type = e.error_type
-            AND md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row")::text) = e.row_hash
+            AND md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row", 'null')::text) = e.row_hash
     );
 
 -- name: notify_change

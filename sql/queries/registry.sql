@@ -22,8 +22,14 @@ ORDER BY r.bison_instance, r.bison_workspace_id;
 -- name: upsert_workspaces
 -- Registers new workspaces as active and notes new names; rows that say nothing new are not touched. Counts of each.
 WITH fresh AS MATERIALIZED (
-    SELECT %(instance)s::text AS bison_instance, f.id AS bison_workspace_id, f.name AS workspace_name
+    -- A workspace that is listed without a name keeps the one it had.
+    SELECT
+        %(instance)s::text AS bison_instance,
+        f.id AS bison_workspace_id,
+        coalesce(nullif(f.name, ''), r.workspace_name, 'workspace ' || f.id) AS workspace_name
     FROM unnest(%(ids)s::bigint[], %(names)s::text[]) AS f (id, name)
+    LEFT JOIN client_registry AS r
+        ON r.bison_instance = %(instance)s::text AND r.bison_workspace_id = f.id
 ),
 
 renamed AS (

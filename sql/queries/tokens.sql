@@ -18,10 +18,10 @@ SET outcome = %(outcome)s::text, detail = %(detail)s::text
 WHERE id = %(intent_id)s::bigint;
 
 -- name: list_open_intents
--- Tokens that may have been made and were never stored: the answer was lost.
-SELECT bison_instance, bison_workspace_id, token_name, intent_at
+-- Tokens that may have been made and were never stored: whoever asked for them ended before the answer came.
+SELECT id, bison_instance, bison_workspace_id, token_name, intent_at
 FROM bisonsync_private.token_intents
-WHERE outcome IS NULL OR outcome = 'unknown'
+WHERE outcome IS NULL
 ORDER BY intent_at;
 
 -- name: store_token

@@ -185,6 +185,43 @@ def test_a_row_without_an_id_makes_the_read_incomplete(office: Office) -> None:
     assert gone in office.live()[1]
 
 
+@pytest.mark.parametrize("row", [None, "text", [1], {}])
+def test_a_row_that_is_no_account_is_kept_and_the_others_are_stored(office: Office, row: object) -> None:
+    good = list(office.sandbox.truth()[3])
+    page = {"data": [row, *good[:14]], "meta": {"current_page": 1, "last_page": 1, "total": 15}}
+    office.sandbox.add_fault(
+        "reply",
+        path="/api/sender-emails",
+        workspace=3,
+        status=200,
+        content_type="application/json",
+        body=json.dumps(page),
+    )
+
+    first, second = office.poll(), office.poll()
+
+    assert (first.code, second.code) == (3, 3)
+    assert first.workspace(3)["verdict"] == "incomplete"
+    assert office.live()[3] == {entry["id"] for entry in good[:14]}
+    assert office.one("SELECT count(*) FROM data_validation_errors WHERE resolved_at IS NULL") == 1
+
+
+def test_a_null_status_is_stored_and_a_missing_one_keeps_what_was_known(office: Office) -> None:
+    office.poll()
+    nulled, left_out = sorted(office.sandbox.world.workspaces[1].accounts)[:2]
+    known = office.one("SELECT status FROM sender_emails_cache WHERE bison_account_id = %s", left_out)
+    office.sandbox.add_fault("fields", path="/api/sender-emails", accounts=(nulled,), set={"status": None})
+    office.sandbox.add_fault("fields", path="/api/sender-emails", accounts=(left_out,), drop=("status",))
+
+    assert office.poll().code == 0
+
+    rows = office.conn.execute(
+        "SELECT bison_account_id, status, is_connected FROM sender_emails_cache WHERE bison_account_id = any(%s)",
+        [[nulled, left_out]],
+    ).fetchall()
+    assert sorted(rows) == sorted([(nulled, None, False), (left_out, known, known == "Connected")])
+
+
 def test_f03_a_page_cap_is_read_by_cursor_or_removes_nothing(office: Office) -> None:
     office.poll()
     gone = next(iter(office.sandbox.world.workspaces[1].accounts))

@@ -145,7 +145,47 @@ def test_f20_a_token_whose_answer_was_lost_is_asked_for_once_and_named(office: O
     again = office.run("workspaces", "mint-tokens", "--json")
     assert again.code == 0
     assert tokens(office)[2] == "valid"
-    assert name in again.stdout
+    assert name not in again.stdout
+
+
+def test_a_token_asked_for_by_a_run_that_was_killed_is_named_once(office: Office) -> None:
+    office.register()
+    office.conn.execute(
+        "INSERT INTO bisonsync_private.token_intents (bison_instance, bison_workspace_id, token_name)"
+        " VALUES ('sim', 1, 'bisonsync elsewhere 12345678')"
+    )
+
+    first, second = (office.run("workspaces", "mint-tokens", "--json") for _ in range(2))
+
+    assert (first.code, second.code) == (3, 0)
+    assert "bisonsync elsewhere 12345678" in first.stdout
+    assert second.document["errors"] == []
+
+
+def test_a_token_that_was_certainly_not_made_leaves_nothing_to_look_for(office: Office) -> None:
+    office.run("workspaces", "discover")
+    office.sandbox.add_fault(
+        "status", status=429, seconds=0.1, path="/api/workspaces/v1.1/2/api-tokens", method="POST", times=1
+    )
+
+    limited = office.run("workspaces", "mint-tokens", "--json")
+
+    assert limited.code == 3
+    assert office.one("SELECT outcome FROM bisonsync_private.token_intents WHERE bison_workspace_id = 2") == "failed"
+
+
+def test_a_workspace_listed_without_a_name_keeps_the_one_it_had(office: Office) -> None:
+    office.run("workspaces", "discover")
+    before = registered(office)
+    rows = [w.row() | {"name": None} for w in office.sandbox.world.workspaces.values()]
+    office.sandbox.add_fault(
+        "reply", path="/api/workspaces", status=200, content_type="application/json", body=_json([*rows, {"id": 99}])
+    )
+
+    outcome = office.run("workspaces", "discover", "--json")
+
+    assert (outcome.code, outcome.counts["changed"], outcome.counts["added"]) == (0, 0, 1)
+    assert registered(office) == before | {99: "workspace 99"}
 
 
 def test_a_new_token_that_acts_elsewhere_is_not_used(office: Office) -> None:
