@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MAX_PROBLEMS_SHOWN = 20
+MAX_WORKSPACES_NAMED = 5
 PLAIN_WIDTH = 200
 # Between two columns of a table.
 _GAP = 2
@@ -64,22 +64,24 @@ class Output:
             text = message.translate(_CONTROLS)
             sys.stderr.write(f"{text}\n" if level == "info" else f"{level}: {text}\n")
 
-    def problems(self, problems: Sequence[tuple[str, str]]) -> None:
-        """What went wrong, a line each: (message, next step).
+    def problems(self, problems: Sequence[tuple[str, str, str | None]]) -> None:
+        """What went wrong, a line each: (message, next step, workspace).
 
         The same thing said of several workspaces is one line; a step that repeats is told with the last that shares it.
         """
-        counted = list(Counter(problems).items())
-        shown = counted[:MAX_PROBLEMS_SHOWN]
-        for number, ((message, hint), times) in enumerate(shown):
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for message, hint, workspace in problems:
+            grouped.setdefault((message, hint), []).extend([workspace] if workspace else [])
+        shown = list(grouped.items())[:MAX_PROBLEMS_SHOWN]
+        for number, ((message, hint), workspaces) in enumerate(shown):
             repeats = number + 1 < len(shown) and shown[number + 1][0][1] == hint
-            line = message + (f" ({times} times)" if times > 1 else "")
+            line = _of_workspaces(message, workspaces)
             if self.log_json:
                 self.log(line, level="error", hint=hint)
             else:
                 self.log(line + (f" → {hint}" if hint and not repeats else ""), level="error")
-        if len(counted) > len(shown):
-            self.log(f"and {len(counted) - len(shown)} more → bisonsync runs show", level="error")
+        if len(grouped) > len(shown):
+            self.log(f"and {len(grouped) - len(shown)} more → bisonsync runs show", level="error")
 
     def table(
         self,
@@ -184,6 +186,16 @@ class Output:
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
+
+
+def _of_workspaces(message: str, workspaces: Sequence[str]) -> str:
+    """The message with the workspaces it is true of, where it does not name the only one itself."""
+    if not workspaces or (len(workspaces) == 1 and workspaces[0] in message):
+        return message
+    if len(workspaces) == 1:
+        return f"{workspaces[0]}: {message}"
+    named = ", ".join(workspaces[:MAX_WORKSPACES_NAMED])
+    return f"{message} ({len(workspaces)} workspaces: {named}{', …' if len(workspaces) > MAX_WORKSPACES_NAMED else ''})"
 
 
 _STYLES = {

@@ -107,7 +107,7 @@ class Result:
 def exit_code(codes: list[int], *, committed: bool) -> int:
     """The exit code of a run with these causes, in the order in which they came."""
     codes = [code for code in codes if code]
-    for first in (130, 143, 1, 8, 7):
+    for first in (130, 143, 8, 7):
         if first in codes:
             return first
     if not codes:

@@ -83,9 +83,12 @@ class Options:
     skip_if_locked: bool = False
 
 
-def execute(options: Options, job: str, body: Callable[[Session], Result]) -> NoReturn:
-    """Run a command to its end: whatever happens becomes one report and one exit code."""
-    session = Session(options, job)
+def execute(options: Options, job: str, body: Callable[[Session], Result], *, counts: Sequence[str] = ()) -> NoReturn:
+    """Run a command to its end: whatever happens becomes one report and one exit code.
+
+    ``counts`` are those that the report has even when nothing could be done.
+    """
+    session = Session(options, job, counts)
     result = session.carry_out(body)
     code = session.report(result)
     leave(code)
@@ -105,8 +108,9 @@ def leave(code: int) -> NoReturn:
 class Session:
     """One command: gives what it needs when it needs it, and nothing earlier."""
 
-    def __init__(self, options: Options, job: str) -> None:
+    def __init__(self, options: Options, job: str, counts: Sequence[str] = ()) -> None:
         self.options = options
+        self._zero_counts = dict.fromkeys(counts, 0)
         self.job = job
         self.run_id = uuid4()
         self.clock = SystemClock()
@@ -268,6 +272,7 @@ class Session:
         """Run ``body`` over the configured instances (those of --instance, or ``names``), with a ledger row."""
         from bisonsync.store import leases
 
+        self._wait_for_jitter()
         wanted = [name.lower() for name in (names or self.options.instances)]
         configured = self.settings.instances
         unknown = [name for name in wanted if name not in configured]
@@ -391,15 +396,24 @@ class Session:
                     "verdict": verdict,
                     "started_at": self._started_at,
                     "duration_ms": milliseconds,
-                    "counts": dict(result.counts),
+                    "counts": {**self._zero_counts, **result.counts},
                     "workspaces": [outcome.as_json() for outcome in result.workspaces],
                     "errors": [problem.as_json() for problem in problems],
+                    **({"dry_run": True} if self.options.dry_run else {}),
                     **result.details,
                 }
             )
         elif result.summary:
-            self.output.result(f"{self.job}: {verdict}: {result.summary}, {milliseconds / 1000:.1f} s")
-        self.output.problems([(problem.message, problem.hint) for problem in problems])
+            planned = "dry run, nothing written: " if self.options.dry_run else ""
+            self.output.result(f"{self.job}: {verdict}: {planned}{result.summary}, {milliseconds / 1000:.1f} s")
+        for outcome in result.workspaces:
+            counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
+            self.output.log(f"{label(outcome.key)} {outcome.name}: {outcome.verdict}{': ' if counts else ''}{counts}")
+        self.output.problems([(p.message, p.hint, p.workspace) for p in problems if p.exit_code])
+        if not self.options.quiet:
+            for problem in problems:
+                if not problem.exit_code:
+                    self.output.log(problem.message, level="warning")
 
     def _close_ledger(self, result: Result, verdict: str, code: int) -> Result:
         """Close the ledger row; the result with the counts that the ledger has."""
@@ -478,6 +492,8 @@ class Session:
         Raises LeaseBusy when other runs hold everything, DatabaseError when what nobody holds is locked.
         """
         give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
+        if self.options.deadline_seconds is not None:
+            give_up_at = min(give_up_at, self._began + self.options.deadline_seconds)
         held = self._take([row.key for row in rows])
         while len(held) < len(rows) and self.clock.monotonic() < give_up_at:
             self.clock.sleep(LOCK_POLL_SECONDS)
@@ -556,18 +572,16 @@ class Session:
 
     def _with_left_out(self, result: Result) -> Result:
         """Name the workspaces that other runs are working on: skipping them is no failure."""
-        if not self._left_out:
-            return result
         counts = dict(result.counts)
         for name, verdicts in (("workspaces_total", ("skipped", "failed")), ("workspaces_failed", ("failed",))):
             if name in counts:
                 counts[name] += sum(outcome.verdict in verdicts for outcome in self._left_out)
+        workspaces = (*result.workspaces, *self._left_out)
         skipped: dict[str, list[str]] = {}
-        for outcome in self._left_out:
-            if outcome.verdict == "skipped":
+        for outcome in workspaces:
+            if outcome.verdict == "skipped" and outcome.note:
                 skipped.setdefault(outcome.note, []).append(label(outcome.key))
         said = "".join(f"; skipped {', '.join(names)}, {note}" for note, names in skipped.items())
-        workspaces = (*result.workspaces, *self._left_out)
         return replace(result, workspaces=workspaces, counts=counts, summary=result.summary + said)
 
     # The pieces of a run

@@ -186,6 +186,8 @@ class InstanceClient:
             self._breaker.failed(fault.reason)
             raise _unavailable(question, fault, tries) from fault
         except (ApiRefused, CredentialsError):
+            with self._lock:
+                stats.errors += 1
             self._breaker.succeeded()
             raise
         self._breaker.succeeded()

@@ -78,6 +78,7 @@ class Breaker:
                 f"instance {instance}: not asked any more after {self._limit} failures in a row, "
                 f"the last: {self._reason}",
                 hint="check that the host is up; the next run tries again",
+                is_carried_out=False,
             )
 
     def succeeded(self) -> None:

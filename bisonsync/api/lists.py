@@ -31,6 +31,8 @@ RE_READS = 3
 FAILED_PAGES_TOLERATED = 3
 # Enough for the lanes to go on while one page is tried again; not so many that an absurd last_page fills the memory.
 PAGES_AHEAD = 256
+# Waking this thread for each page costs as much as reading the page; waking it late asks a failing host for more.
+PAGES_PER_WAKE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +257,7 @@ class ListReader:
             if not ahead:
                 break
             if not ahead[0][1].done():
-                # One wake-up for many pages: waking a thread for each costs as much as reading the page.
-                _wait(ahead[len(ahead) // 2][1])
+                _wait(ahead[min(len(ahead) // 2, PAGES_PER_WAKE)][1])
             number, future = ahead.popleft()
             goes_on = False
             try:

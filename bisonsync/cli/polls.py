@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from bisonsync.run import Result, Run
 
 
+POLL_COUNTS = (
+    "workspaces_total",
+    "workspaces_ok",
+    "workspaces_failed",
+    "workspaces_incomplete",
+    "accounts_read",
+    "inserted",
+    "updated",
+    "unchanged",
+    "removed",
+    "restored",
+    "invalid",
+    "requests",
+    "retries",
+    "rate_limited",
+)
+
+
 def _poll_accounts(
     options: Options,
     allow_shrink: Annotated[
@@ -37,7 +55,12 @@ def _poll_accounts(
 
         return job.run(run, _policy(session, allow_shrink=allow_shrink, no_delete=no_delete))
 
-    execute(options, "poll-accounts", lambda session: session.over_workspaces(lambda run: body(run, session)))
+    execute(
+        options,
+        "poll-accounts",
+        lambda session: session.over_workspaces(lambda run: body(run, session)),
+        counts=POLL_COUNTS,
+    )
 
 
 def _policy(session: Session, *, allow_shrink: bool, no_delete: bool) -> Policy:

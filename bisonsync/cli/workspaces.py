@@ -107,9 +107,7 @@ def list_(options: Options) -> None:
         from bisonsync.output import time_text
         from bisonsync.run import Result
 
-        rows = _registered(session)
-        wanted = {name.lower() for name in options.instances}
-        rows = [row for row in rows if not wanted or row.bison_instance in wanted]
+        rows = find_workspaces(_registered(session), options.workspaces, options.instances)
         session.output.table(
             ["instance", "id", "name", "active", "token", "accounts", "last complete read (UTC)", "note"],
             [

@@ -16,13 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 from bisonsync.api.client import InstanceClient, ServiceMeter
 from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
-from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseLost, Stopped
+from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseBusy, LeaseLost, Stopped
 from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
 from bisonsync.run import Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
 from bisonsync.store import accounts, leases
 from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
 from bisonsync.store.db import Connection
-from bisonsync.store.leases import Lease
+from bisonsync.store.leases import Holder, Lease
 from bisonsync.store.registry import WorkspaceRow
 
 PATH = "/api/sender-emails"
@@ -119,13 +119,13 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
         return _invalid(raw, error)
     extra = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
     mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
-    tags = [
+    tags = row.tags and [
         {
             key: value
             for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default))
             if value is not None
         }
-        for tag in sorted(row.tags or [], key=lambda tag: (tag.id or 0, tag.name))
+        for tag in sorted(row.tags, key=lambda tag: (tag.id or 0, tag.name))
     ]
     fields: dict[str, Any] = {
         "id": row.id,
@@ -219,30 +219,34 @@ class _InstancePoll:
     def _work_by_switch(self, rows: list[WorkspaceRow]) -> None:
         """One workspace at a time under a lease that all hosts share: a switch moves every run that uses the key."""
         try:
-            lease = self._take_switch_lease()
+            lease, note = self._take_switch_lease()
         except BisonsyncError as error:
             for row in rows:
                 self._outcomes[row.key] = self._failed(row, error)
             return
         for row in rows:
-            self._outcomes[row.key] = self._poll(row, lease)
+            if lease is None:
+                self._outcomes[row.key] = replace(self._make(row, "skipped", {}, ()), note=note)
+            else:
+                self._outcomes[row.key] = self._poll(row, lease)
 
-    def _take_switch_lease(self) -> Lease | None:
-        """The lease of the instance's key; none in a dry run. Raises GuardRefused while another run has it."""
+    def _take_switch_lease(self) -> tuple[Lease | None, str]:
+        """The lease of the instance's key, or why it is not taken: a dry run moves no key, another run may have it."""
         if self._run.dry_run:
-            return None
+            return None, "a dry run does not switch the super-admin key, which would move it under other runs"
         key = (self._client.instance, 0)
-        taken = self._run.control.run(
-            lambda conn: leases.take(
+
+        def work(conn: Connection) -> tuple[list[Lease], list[Holder]]:
+            taken = leases.take(
                 conn, SWITCH_JOB, [key], run_id=self._run.run_id, ttl_seconds=self._policy.lease_ttl_seconds
             )
-        )
-        if not taken:
-            raise GuardRefused(
-                f"instance {key[0]}: another run is switching its super-admin key between workspaces",
-                hint="give each workspace a token of its own: 'bisonsync workspaces mint-tokens'",
-            )
-        return taken[0]
+            return taken, leases.list_holders(conn, SWITCH_JOB)
+
+        taken, holders = self._run.control.run(work)
+        if taken:
+            return taken[0], ""
+        holder = next((str(h) for h in holders if h.bison_instance == key[0]), "a run that has ended since")
+        return None, f"another run switches the super-admin key between workspaces: {holder}"
 
     def _poll(self, row: WorkspaceRow, switch_lease: Lease | None) -> WorkspaceOutcome:
         """Read and merge one workspace; whatever happens becomes its outcome."""
@@ -488,6 +492,10 @@ def _result(run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], prob
     def total(name: str) -> int:
         return sum(outcome.counts.get(name, 0) for outcome in ordered)
 
+    busy = {outcome.note for outcome in ordered if outcome.verdict == "skipped" and outcome.note}
+    if busy and not run.dry_run and not problems and of("skipped") == len(ordered):
+        hint = "let it end, or give each workspace a token of its own: 'bisonsync workspaces mint-tokens'"
+        problems = (Problem.of(LeaseBusy(f"{run.job}: {'; '.join(sorted(busy))}", hint=hint)),)
     counts = {
         "workspaces_total": len(ordered),
         "workspaces_ok": of("complete"),

@@ -59,11 +59,16 @@ def discover(run: SetupRun) -> Result:
             listed = _list_names(name, access)
             counts["workspaces_total"] += len(listed.names)
             problems += listed.problems
-            if not run.dry_run:
-                changes = run.control.run(partial(registry.upsert_workspaces, instance=name, names=listed.names))
-                counts["added"] += changes.added
-                counts["changed"] += changes.changed
-                committed = True
+            changes = run.control.run(
+                partial(
+                    registry.count_changes if run.dry_run else registry.upsert_workspaces,
+                    instance=name,
+                    names=listed.names,
+                )
+            )
+            counts["added"] += changes.added
+            counts["changed"] += changes.changed
+            committed = not run.dry_run
             if listed.is_whole:
                 counts["vanished"] += _note_vanished(run, name, listed.names)
         except Stopped:
@@ -349,11 +354,9 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     who = f"the super-admin key of instance {row.bison_instance}"
     try:
         minted = client.create_token(key, row.bison_workspace_id, name, who=who)
-    except (ApiRefused, CredentialsError) as error:
-        _close(run, intent, "failed", error.message)
-        raise
-    except ApiUnavailable as error:
-        if error.is_carried_out is False:
+    except BisonsyncError as error:
+        # Only a request that was sent and not answered may have made a token.
+        if not isinstance(error, ApiUnavailable) or error.is_carried_out is False:
             _close(run, intent, "failed", error.message)
             raise
         _close(run, intent, "unknown", error.message)

@@ -135,6 +135,7 @@ def merge(
     done = _find_result(conn, lease, fresh.faults)
     if done is not None:
         return done
+    conn.execute(_Q["join_by_hashing"])
     judgement = _judge(conn, fresh, guard)
     upserted = _upsert(conn, fresh, rules)
     removed = _tombstone(conn, fresh, judgement.remove_ids)
@@ -172,6 +173,7 @@ def merge(
 
 def plan(conn: Connection, fresh: Fresh, *, guard: ShrinkGuard, rules: Mapping[str, Any]) -> Merged:
     """What ``merge`` would do. Reads only."""
+    conn.execute(_Q["join_by_hashing"])
     judgement = _judge(conn, fresh, guard)
     counted = _Upserted()
     for ids in _chunks(fresh):
@@ -313,7 +315,12 @@ def _tombstone(conn: Connection, fresh: Fresh, ids: list[int]) -> int:
     if not ids:
         return 0
     with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["tombstone_accounts"], {**_key(fresh), "ids": ids}).fetchone() or 0
+        return (
+            cursor.execute(
+                _Q["tombstone_accounts"], {**_key(fresh), "ids": ids, "read_started_at": fresh.read_started_at}
+            ).fetchone()
+            or 0
+        )
 
 
 def _keep_faults(conn: Connection, lease: Lease, fresh: Fresh, faults: list[Fault]) -> None:

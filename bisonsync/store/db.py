@@ -15,7 +15,14 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bisonsync.clock import Clock
-from bisonsync.errors import ConfigError, DatabaseError, DatabaseUnavailable, SchemaMismatch, Stopped
+from bisonsync.errors import (
+    ConfigError,
+    DatabaseError,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    SchemaMismatch,
+    Stopped,
+)
 from bisonsync.queries import load_queries
 
 T = TypeVar("T")
@@ -267,11 +274,6 @@ class Database:
 
     def _refuse_if_final(self, error: psycopg.Error) -> None:
         """Raise at once what no waiting cures: a refused login, an unknown database, a statement that took too long."""
-        if isinstance(error, pg.QueryCanceled):
-            raise DatabaseError(
-                f"database {self.where}: {_first_line(error)}",
-                hint="look for what keeps it busy; the next run tries again",
-            ) from error
         if error.sqlstate:
             if not error.sqlstate.startswith(_PASSING_STATES):
                 raise _translated(error, self.where) from error
@@ -287,7 +289,11 @@ class Database:
                 f"database {self.where}: the host name is not known", hint="check the host in database_url"
             ) from error
 
-    def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable:
+    def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable | DeadlineExceeded:
+        if "run's deadline" in str(error):
+            return DeadlineExceeded(
+                f"database {self.where}: {_first_line(error)}", hint="raise --deadline; what is committed stays"
+            )
         return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=_REACH_HINT)
 
     @contextmanager
@@ -335,6 +341,8 @@ def _translated(error: psycopg.Error, where: str) -> DatabaseError:
         hint = "connect as the owner of the tables, or grant the right"
     elif isinstance(error, pg.ReadOnlySqlTransaction):
         hint = "it can only be read: a standby, or a server that has run out of space; give the primary's address"
+    elif isinstance(error, pg.QueryCanceled):
+        hint = "look for what keeps it busy; the next run tries again"
     elif isinstance(error, pg.DiskFull):
         hint = "make room on the server"
     return DatabaseError(f"database {where}: {_first_line(error)}", hint=hint)
@@ -356,4 +364,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _fatal(text: str) -> str:
-    return text[text.rindex("FATAL:") + len("FATAL:") :].strip().splitlines()[0]
+    return text.rpartition("FATAL:")[2].strip().splitlines()[0]

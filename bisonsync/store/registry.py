@@ -61,6 +61,17 @@ def upsert_workspaces(conn: Connection, instance: str, names: Mapping[int, str])
     return changes
 
 
+def count_changes(conn: Connection, instance: str, names: Mapping[int, str]) -> RegistryChanges:
+    """What ``upsert_workspaces`` would do. Reads only."""
+    known = {row.bison_workspace_id: row for row in list_workspaces(conn) if row.bison_instance == instance}
+    changed = sum(
+        bool(name and name != known[number].workspace_name) or known[number].vanished_at is not None
+        for number, name in names.items()
+        if number in known
+    )
+    return RegistryChanges(added=len(names.keys() - known.keys()), changed=changed)
+
+
 def list_missing(conn: Connection, instance: str, seen_ids: Sequence[int]) -> list[int]:
     """Registered workspaces that a complete list did not show."""
     with conn.cursor(row_factory=scalar_row) as cursor:

@@ -33,14 +33,17 @@ RETURNS TABLE (
     volume_per_account numeric,
     tags jsonb,
     extra jsonb,
-    bison_created_at timestamptz
+    bison_created_at timestamptz,
+    stored_status_as_of timestamptz,
+    stored_removed_at timestamptz
 )
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, public
 AS $$
 WITH fresh AS MATERIALIZED (
-    SELECT r.*
+    -- Tags that the API left out are those that were known.
+    SELECT r.*, coalesce(r.tags, c.tags, '[]') AS all_tags
     FROM json_to_recordset(p_rows) AS r (
         id bigint, email text, name text, domain text, mail_host text,
         emails_sent_count bigint, total_replied_count bigint, unique_replied_count bigint,
@@ -49,6 +52,9 @@ WITH fresh AS MATERIALIZED (
         status text, has_status boolean, daily_limit bigint, warmup_enabled boolean, type text,
         tags jsonb, extra jsonb, created_at timestamptz
     )
+    LEFT JOIN sender_emails_cache AS c
+        ON c.bison_instance = p_instance AND c.bison_workspace_id = p_workspace_id AND c.bison_account_id = r.id
+        AND r.tags IS NULL
 ),
 -- Tags repeat: a few sets serve thousands of accounts, so each set is matched once.
 tag_sets AS MATERIALIZED (
@@ -67,7 +73,7 @@ tag_sets AS MATERIALIZED (
                 ON strpos(lower(tag ->> 'name'), lower(rule.value ->> 'substring')) > 0
             ORDER BY rule.place LIMIT 1
         ) AS reseller
-    FROM (SELECT DISTINCT f.tags FROM fresh AS f) AS s
+    FROM (SELECT DISTINCT f.all_tags AS tags FROM fresh AS f) AS s
 ),
 classified AS (
     SELECT
@@ -87,7 +93,7 @@ classified AS (
             'Unknown'
         ) AS provider
     FROM fresh AS f
-    INNER JOIN tag_sets AS s ON s.tags = f.tags
+    INNER JOIN tag_sets AS s ON s.tags = f.all_tags
 ),
 priced AS (
     SELECT
@@ -140,7 +146,7 @@ merged AS (
         f.reseller,
         f.price,
         f.volume_per_account,
-        f.tags,
+        f.all_tags AS tags,
         -- Unknown fields named *_at move with any activity; alone they are no change.
         CASE
             WHEN c.extra = f.extra THEN c.extra
@@ -204,7 +210,9 @@ SELECT
     m.volume_per_account,
     m.tags,
     m.extra,
-    m.bison_created_at
+    m.bison_created_at,
+    m.status_as_of,
+    m.removed_at
 FROM merged AS m
 $$;
 

@@ -12,6 +12,11 @@ WHERE
 -- The database's time before the first request of a workspace.
 SELECT clock_timestamp();
 
+-- name: join_by_hashing
+-- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
+-- of a workspace, and a nested loop over its thousands would take hours.
+SELECT set_config('enable_nestloop', 'off', true);
+
 -- name: count_changes
 -- How many accounts a read would insert, update, restore and leave; changes nothing.
 SELECT
@@ -70,6 +75,9 @@ updated AS (
         AND c.bison_instance = %(instance)s::text
         AND c.bison_workspace_id = %(workspace_id)s::bigint
         AND c.bison_account_id = d.bison_account_id
+        -- What an event committed since the comparison wins; the next poll has the rest.
+        AND c.status_as_of IS NOT DISTINCT FROM d.stored_status_as_of
+        AND c.removed_at IS NOT DISTINCT FROM d.stored_removed_at
     RETURNING d.action
 ),
 
@@ -218,6 +226,9 @@ WITH removed AS (
         AND bison_workspace_id = %(workspace_id)s::bigint
         AND bison_account_id = any(%(ids)s::bigint[])
         AND removed_at IS NULL
+        -- Once more, for an event may have been committed since they were judged.
+        AND first_seen_at < %(read_started_at)s::timestamptz
+        AND (status_as_of IS NULL OR status_as_of < %(read_started_at)s::timestamptz)
     RETURNING 1
 )
 

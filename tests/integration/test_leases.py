@@ -189,6 +189,21 @@ def test_f23_leases_of_a_killed_run_of_this_host_are_taken_over_at_once(stage: S
     assert run["finished_at"] and run["duration_ms"] >= 0
 
 
+def test_f23_whoever_waits_takes_over_from_a_killed_run_before_its_leases_end(stage: Scene) -> None:
+    with reading(stage) as first:
+        second = stage.start("--lock-wait", "50s", direct=True)
+        cli.wait_until(lambda: len(stage.open_runs()) == 2, "the second waits")
+        stage.sandbox.clear_faults()
+        first.kill()
+        first.wait()
+        until = stage.one("SELECT min(expires_at) FROM job_leases")
+        done = cli.finish(second)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stage.one("SELECT max(finished_at) FROM email_sync_logs") < until
+    assert stage.picture().live == stage.truth()
+
+
 def test_f23_leases_of_another_host_are_taken_over_only_when_they_expire(stage: Scene) -> None:
     other = take_all(stage, host="elsewhere.example.com")
 
@@ -387,21 +402,30 @@ def test_f23_a_run_paused_inside_its_transaction_writes_nothing(stage: Scene, fa
 
 
 def test_f23_a_commit_that_arrives_after_the_lease_has_ended_is_refused(stage: Scene) -> None:
+    """Also when the transaction has never stood idle for as long as a lease lasts."""
     victim = Victim()
-    may_arrive = threading.Event()
+    fenced: list[Any] = []
+    is_under_way, may_arrive = threading.Event(), threading.Event()
+
+    def dawdle(_: Conversation) -> None:
+        fenced.append(stage.one("SELECT clock_timestamp()"))
+        wait_for_clock(TTL_SECONDS / 2)
+
+    def wait_for_clock(seconds: float) -> None:
+        later = "SELECT clock_timestamp() > %s + make_interval(secs => %s)"
+        cli.wait_until(lambda: stage.one(later, fenced[0], seconds), "time has passed")
 
     def delay(conversation: Conversation) -> None:
         victim.pause(conversation)
-        held.append(stage.one("SELECT clock_timestamp()"))
+        is_under_way.set()
         may_arrive.wait(cli.PATIENCE)
 
-    held: list[Any] = []
+    stage.proxy.at("answered", said_by("leases", "fence_lease"), dawdle)
     stage.proxy.at("commit", said_by("accounts", "record_result"), delay)
     process = stage.start_victim(victim, "-w", "1", **{LEASE_TTL: f"{TTL_SECONDS:.0f}s"})
     try:
-        cli.wait_until(lambda: held, "its COMMIT is under way")
-        lease_has_ended = "SELECT clock_timestamp() > %s + make_interval(secs => %s)"
-        cli.wait_until(lambda: stage.one(lease_has_ended, held[0], TTL_SECONDS), "the lease has ended")
+        cli.wait_until(is_under_way.is_set, "its COMMIT is under way")
+        wait_for_clock(TTL_SECONDS)
         may_arrive.set()
         cli.wait_until(lambda: not open_transactions(stage), "the server has answered")
 

@@ -493,6 +493,35 @@ def test_f26_what_an_event_changed_after_the_read_began_keeps_the_events_value(o
     assert rows[999999] == "(,t)"
 
 
+def test_f26_an_event_that_is_committed_while_the_merge_runs_is_not_undone(office: Office) -> None:
+    """The merge is held up between its comparison and its update by a lock on a row that an event changes."""
+    from cli import environment, finish, start_cli, wait_until
+
+    office.poll()
+    event, gone = sorted(office.sandbox.world.workspaces[1].accounts)[:2]
+    office.sandbox.world.change(event, status="Connected", emails_sent_count=10**6)
+    office.sandbox.world.remove(gone)
+    with psycopg.connect(office.dsn) as other:
+        other.execute(
+            "UPDATE sender_emails_cache SET status = 'Disconnected', status_as_of = now() + interval '1 hour'"
+            " WHERE bison_account_id = any(%s)",
+            [[event, gone]],
+        )
+        process = start_cli(["poll-accounts", "--json", "-w", "1"], environment(office.dsn, office.sandbox))
+        wait_until(
+            lambda: office.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"),
+            "the merge waits for the row",
+        )
+        other.commit()
+    done = finish(process)
+
+    assert done.returncode == 0
+    rows = office.conn.execute(
+        "SELECT status, removed_at FROM sender_emails_cache WHERE bison_account_id = any(%s)", [[event, gone]]
+    ).fetchall()
+    assert rows == [("Disconnected", None), ("Disconnected", None)]
+
+
 def test_a_missing_counter_keeps_its_value_and_unknown_fields_are_kept(office: Office) -> None:
     office.poll()
     account = next(iter(office.sandbox.world.workspaces[1].accounts.values()))
@@ -501,17 +530,20 @@ def test_a_missing_counter_keeps_its_value_and_unknown_fields_are_kept(office: O
         "fields",
         accounts=(account.id,),
         path="/api/sender-emails",
-        drop=("emails_sent_count", "tags"),
+        drop=("emails_sent_count", "tags", "status"),
         set={"health": {"score": 9, "webhook_secret": "s3cr3t"}, "seen_at": "now", "nul": "a\u0000b"},
     )
 
     outcome = office.poll("-w", "1")
 
-    sent, extra = office.conn.execute(
-        "SELECT emails_sent_count, extra FROM sender_emails_cache WHERE bison_account_id = %s", [account.id]
-    ).fetchone() or (0, {})
+    sent, tags, extra = office.conn.execute(
+        "SELECT emails_sent_count, jsonb_array_length(tags), extra FROM sender_emails_cache"
+        " WHERE bison_account_id = %s",
+        [account.id],
+    ).fetchone() or (0, 0, {})
     assert outcome.code == 0
     assert sent == account.emails_sent_count
+    assert tags == len(account.tags)
     assert extra == {"health": {"score": 9}, "seen_at": "now", "nul": "a\ufffdb"}
     assert office.poll("-w", "1").counts["updated"] == 0
 
@@ -592,6 +624,52 @@ def test_f04_a_switch_under_us_writes_nothing(office: Office) -> None:
 
     assert outcome.code == 8
     assert office.live() == {}
+
+
+def test_a_dry_run_does_not_move_the_super_admin_key(office: Office) -> None:
+    office.conn.execute("DELETE FROM bisonsync_private.workspace_tokens WHERE bison_workspace_id = 2")
+    before = office.sandbox.summary()["requests"]["by_path"]
+
+    outcome = office.poll("--dry-run", env={"BISONSYNC_INSTANCES__SIM__ALLOW_SWITCH": "true"})
+
+    asked = set(office.sandbox.summary()["requests"]["by_path"]) - set(before)
+    assert outcome.code == 0
+    assert outcome.workspace(2)["verdict"] == "skipped"
+    assert not any("switch-workspace" in path for path in asked)
+
+
+def test_a_key_that_another_run_switches_is_left_to_it(office: Office) -> None:
+    office.conn.execute("DELETE FROM bisonsync_private.workspace_tokens WHERE bison_workspace_id = 2")
+    office.conn.execute(
+        "INSERT INTO job_leases (job, bison_instance, bison_workspace_id, holder, host, pid, heartbeat_at, expires_at)"
+        " VALUES ('switch-workspace', 'sim', 0, gen_random_uuid(), 'elsewhere', 42, now(), now() + interval '1 hour')"
+    )
+    allow = {"BISONSYNC_INSTANCES__SIM__ALLOW_SWITCH": "true"}
+
+    beside = office.poll(env=allow)
+    alone = office.poll("-w", "2", env=allow)
+
+    assert beside.code == 0
+    assert beside.workspace(2)["verdict"] == "skipped"
+    assert "pid 42 on elsewhere" in beside.workspace(2)["error"]
+    assert set(office.live()) == {1, 3}
+    assert alone.code == 75
+    assert office.one("SELECT count(*) FROM workspace_sync_state WHERE bison_workspace_id = 2") == 0
+
+
+def test_f16_a_first_load_of_more_than_10000_accounts_joins_sets_not_rows(db: str, conn: Connection) -> None:
+    """Autovacuum is off here: the planner knows nothing of the table, as in the first minutes of a new database."""
+    with Sandbox(workspaces=1, accounts=12_000, skew=()) as sandbox:
+        office = Office(sandbox, db, conn)
+        office.register()
+
+        first = office.poll()
+        changed = sandbox.change(percent=2)
+        second = office.poll()
+
+    assert (first.code, first.counts["inserted"]) == (0, 12_000)
+    assert (second.code, second.counts["updated"], second.counts["unchanged"]) == (0, len(changed), 11_760)
+    assert len(office.live()[1]) == 12_000
 
 
 def test_f22_a_host_that_ignores_page_sizes_is_read_whole(db: str, conn: Connection) -> None:

@@ -190,7 +190,9 @@ def test_every_time_has_a_zone(conn: Connection) -> None:
         (None, "never"),
     ],
 )
-def test_freshness_is_measured_against_the_interval(conn: Connection, seconds_ago: float | None, state: str) -> None:
+def test_f11_freshness_is_measured_against_half_open_intervals(
+    conn: Connection, seconds_ago: float | None, state: str
+) -> None:
     register(conn, 1, "One")
     with conn.transaction():
         read(conn, 1, complete_seconds_ago=seconds_ago, interval_seconds=600)
