@@ -11,11 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from hypothesis import HealthCheck, settings
 
 from bisonsync.api.budget import Grant, RateBudget
 from bisonsync.api.client import InstanceClient
 from bisonsync.api.http import Http
 from bisonsync.errors import Stopped
+
+# A busy machine is no finding.
+settings.register_profile("bisonsync", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bisonsync")
 
 HOST = "https://send.example.com"
 TOKEN = "12|abcdefghijklmnopqrstuvwxyz"
