@@ -360,6 +360,22 @@ def test_f23_a_run_paused_past_its_leases_while_it_reads_writes_nothing(stage: S
         end(process)
 
 
+def test_f23_a_run_paused_past_its_leases_before_it_reads_asks_for_nothing(stage: Scene) -> None:
+    victim = Victim()
+    rule = stage.proxy.at("committed", said_by("leases", "take_leases"), victim.pause)
+    process = stage.start_victim(victim)
+    try:
+        cli.wait_until(rule.hit.is_set, "it is paused")
+        stage.expire_leases()
+        assert_takes_over(stage)
+        stage.sandbox.forget_requests()
+
+        assert_writes_nothing(stage, process)
+        assert stage.sandbox.summary()["requests"]["total"] == 0
+    finally:
+        end(process)
+
+
 def test_f23_a_run_paused_past_its_leases_writes_nothing_though_nobody_took_over(stage: Scene) -> None:
     victim = Victim()
     rule = stage.proxy.at("committed", said_by("accounts", "start_read"), victim.pause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,9 @@ import cli
 import pytest
 from faultproxy import Conversation, Victim, said_by
 from scene import CHANGES, Picture, Scene, assert_sums, end, scene
+
+from bisonsync.clock import SystemClock
+from bisonsync.errors import Stopped
 
 WORLD: dict[str, Any] = {"workspaces": 3, "accounts": 60, "skew": (32, 16)}
 SIGNALS = [pytest.param(signal.SIGINT, 130, id="INT"), pytest.param(signal.SIGTERM, 143, id="TERM")]
@@ -201,6 +205,23 @@ def test_a_signal_ends_the_wait_for_leases(stage: Scene) -> None:
     assert (done.returncode, document["verdict"]) == (143, "stopped")
     run = stage.ledger(document["run_id"])
     assert (run["status"], run["exit_code"]) == ("stopped", 143)
+
+
+def test_a_stop_ends_a_sleep() -> None:
+    clock = SystemClock()
+    stopper = threading.Timer(0.05, clock.stop, [signal.SIGTERM])
+    stopper.start()
+    began = time.monotonic()
+
+    with pytest.raises(Stopped) as caught:
+        clock.sleep(60)
+
+    assert time.monotonic() - began < 5
+    assert caught.value.signal_number == signal.SIGTERM
+    clock.stop(signal.SIGINT)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        clock.check()
+    stopper.join()
 
 
 def test_a_signal_ends_the_jitter_before_there_is_a_row(stage: Scene) -> None:
