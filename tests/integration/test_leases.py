@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cli
@@ -19,6 +20,7 @@ import pytest
 from faultproxy import Conversation, Victim, said_by
 from scene import Scene, assert_sums, end, scene
 
+from bisonsync.errors import LeaseLost
 from bisonsync.store import leases
 
 WORLD: dict[str, Any] = {"workspaces": 3, "accounts": 60, "skew": (32, 16)}
@@ -453,6 +455,28 @@ def test_f23_a_commit_that_arrives_after_the_lease_has_ended_is_refused(stage: S
         end(process)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        pytest.param("runs", "open_run", id="opening the ledger"),
+        pytest.param("leases", "take_leases", id="taking leases"),
+        pytest.param("budgets", "set_budget", id="taking budget"),
+    ],
+)
+def test_f23_a_paused_run_does_not_hold_up_another(stage: Scene, family: str, name: str) -> None:
+    """Whatever row it had locked: the server takes it away before the other gives up."""
+    victim = Victim()
+    rule = stage.proxy.at("answered", said_by(family, name), victim.pause)
+    process = stage.start_victim(victim)
+    try:
+        cli.wait_until(rule.hit.is_set, "it is paused")
+        stage.conn.execute("UPDATE job_leases SET expires_at = clock_timestamp() WHERE holder IS NOT NULL")
+
+        assert_takes_over(stage)
+    finally:
+        end(process)
+
+
 def test_a_run_that_only_stumbled_goes_on(stage: Scene) -> None:
     """The server ends a transaction that stands idle; while the lease lasts, the merge is simply done again."""
     victim = Victim()
@@ -484,6 +508,46 @@ def test_leases_last_as_long_as_a_slow_read(stage: Scene) -> None:
         later = "SELECT min(expires_at) > %s + interval '1 s' FROM job_leases"
         cli.wait_until(lambda: stage.one(later, began), "the leases are renewed")
         assert process.poll() is None
+
+
+def test_f11_at_the_instant_of_its_end_a_lease_is_the_next_ones_alone(db: str) -> None:
+    """Held in [taken, end), free from its end on: never by two, never by none."""
+    end_of_lease = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    held: list[bool] = []
+    renewed: list[bool] = []
+    taken: list[bool] = []
+    with psycopg.connect(db, autocommit=True) as conn:
+        mine = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=uuid.uuid4(), ttl_seconds=60)[0]
+        conn.execute("UPDATE job_leases SET process_key = 'elsewhere/pid:[1]/1/1', expires_at = %s", (end_of_lease,))
+        conn.execute("CREATE SCHEMA standing")
+        conn.execute("SET search_path = standing, pg_catalog, public")
+        for microseconds in (-1, 0, 1):
+            now = (end_of_lease + timedelta(microseconds=microseconds)).isoformat()
+            conn.execute(
+                "CREATE OR REPLACE FUNCTION standing.clock_timestamp() RETURNS timestamptz LANGUAGE sql"
+                f" AS $$ SELECT timestamptz '{now}' $$".encode()
+            )
+            with conn.transaction(force_rollback=True):
+                held.append(is_held(conn, mine, leases.require))
+                assert is_held(conn, mine, leases.fence) == held[-1]
+            with conn.transaction(force_rollback=True):
+                leases.renew(conn, mine.run_id, ttl_seconds=60)
+                row = conn.execute("SELECT expires_at > %s FROM job_leases", (end_of_lease,)).fetchone()
+                renewed.append(bool(row and row[0]))
+            with conn.transaction(force_rollback=True):
+                other = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=uuid.uuid4(), ttl_seconds=60)
+                taken.append(bool(other))
+
+    assert held == renewed == [True, False, False]
+    assert taken == [False, True, True]
+
+
+def is_held(conn: Any, lease: leases.Lease, look: Callable[[Any, leases.Lease], None]) -> bool:
+    try:
+        look(conn, lease)
+    except LeaseLost:
+        return False
+    return True
 
 
 def test_a_lease_whose_grant_was_committed_unheard_is_ours(db: str) -> None:
