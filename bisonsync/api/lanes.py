@@ -26,11 +26,6 @@ class Lanes:
         for n in range(concurrency):
             threading.Thread(target=self._serve, name=f"{name}-{n}", daemon=True).start()
 
-    @property
-    def is_closed(self) -> bool:
-        """True once nothing is carried out any more."""
-        return self._closed
-
     def submit(self, owner: Hashable, call: Callable[[], T]) -> Future[T]:
         """Queue a call. Its future is cancelled when the lanes close first."""
         future: Future[T] = Future()

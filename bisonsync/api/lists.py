@@ -271,8 +271,8 @@ class ListReader:
                 errors.append((number, error))
                 goes_on = not isinstance(error, ApiRefused) and len(errors) < FAILED_PAGES_TOLERATED
             except CancelledError:
-                if self._lanes.is_closed:
-                    raise
+                # Dropped here, or the lanes are closed and the last look will say so.
+                pass
             finally:
                 if not goes_on:
                     numbers = iter(())

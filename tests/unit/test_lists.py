@@ -634,6 +634,13 @@ def test_f3_rows_that_are_silently_kept_back_lead_to_the_cursor(beyond: str):
     assert result.ids == set(range(1, 201))
 
 
+def test_f3_a_last_page_that_is_kept_back_leads_to_the_cursor():
+    result = read(Host(list(range(1, 201)), max_page=13, beyond="empty"))
+
+    assert result.is_complete
+    assert result.by_cursor
+
+
 @pytest.mark.parametrize("beyond", ["refuse", "empty", "clamp"])
 @pytest.mark.parametrize("cursor", ["ignored", "refused", "circular", "ends early"])
 def test_f3_without_a_cursor_that_helps_the_read_is_incomplete(beyond: str, cursor: str):
