@@ -225,12 +225,12 @@ def _style(cell: str) -> str:
 
 
 # Names come from hosts and people: what would steer a terminal is shown as a blank.
-_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def _one_line(cell: str) -> str:
     cell = cell.translate(_CONTROLS)
-    return " ".join(cell.replace("-\n", "").split()) if "\n" in cell else cell
+    return " ".join(cell.replace("-\n", "").split()) if "\n" in cell or "\t" in cell else cell
 
 
 def _fitting(width: int, rows: Sequence[Sequence[str]], spare: Sequence[int]) -> list[int]:

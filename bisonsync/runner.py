@@ -127,6 +127,7 @@ class Session:
         self._clients: list[InstanceClient] = []
         self._ledger_open = False
         self._heart: threading.Event | None = None
+        self._give_up_at = float("inf")
         self._is_stopping = False
         self._left_out: tuple[WorkspaceOutcome, ...] = ()
 
@@ -230,9 +231,10 @@ class Session:
 
     def _start_deadline(self) -> float:
         """The deadline, which from now on ends waits for the database as well."""
+        self._give_up_at = self.deadline()
         for database in (self.db, self.control):
-            database.deadline = self.deadline()
-        return self.deadline()
+            database.deadline = self._give_up_at
+        return self._give_up_at
 
     def require_schema(self) -> None:
         """Raises SchemaMismatch unless the database is migrated to what this version expects."""
@@ -409,11 +411,9 @@ class Session:
         for outcome in result.workspaces:
             counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
             self.output.log(f"{label(outcome.key)} {outcome.name}: {outcome.verdict}{': ' if counts else ''}{counts}")
-        self.output.problems([(p.message, p.hint, p.workspace) for p in problems if p.exit_code])
-        if not self.options.quiet:
-            for problem in problems:
-                if not problem.exit_code:
-                    self.output.log(problem.message, level="warning")
+        # What another run is doing is no mail from cron.
+        told = [p for p in problems if p.exit_code or not (self.options.quiet and p.kind == LeaseBusy.kind)]
+        self.output.problems([(p.message, p.hint, p.workspace) for p in told])
 
     def _close_ledger(self, result: Result, verdict: str, code: int) -> Result:
         """Close the ledger row; the result with the counts that the ledger has."""
@@ -446,7 +446,11 @@ class Session:
                 api_health=health,
             )
 
-        in_haste = verdict == "stopped" or any(p.kind == DatabaseUnavailable.kind for p in result.all_problems)
+        in_haste = (
+            verdict == "stopped"
+            or self.clock.monotonic() >= self._give_up_at
+            or any(p.kind == DatabaseUnavailable.kind for p in result.all_problems)
+        )
         patience = LEDGER_HASTE_SECONDS if in_haste else LEDGER_PATIENCE_SECONDS
         # Not on the run's clock: a stopped run closes its row as well.
         database = self._database(max_connections=1, clock=SystemClock(), first_connect_seconds=patience)

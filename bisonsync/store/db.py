@@ -19,7 +19,6 @@ from bisonsync.errors import (
     ConfigError,
     DatabaseError,
     DatabaseUnavailable,
-    DeadlineExceeded,
     SchemaMismatch,
     Stopped,
 )
@@ -289,11 +288,7 @@ class Database:
                 f"database {self.where}: the host name is not known", hint="check the host in database_url"
             ) from error
 
-    def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable | DeadlineExceeded:
-        if "run's deadline" in str(error):
-            return DeadlineExceeded(
-                f"database {self.where}: {_first_line(error)}", hint="raise --deadline; what is committed stays"
-            )
+    def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable:
         return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=_REACH_HINT)
 
     @contextmanager

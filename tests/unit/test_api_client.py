@@ -104,7 +104,7 @@ def test_a_refusal_is_final(status: int):
     with pytest.raises(ApiRefused, match=f"GET /api/sender-emails was refused with HTTP {status}: No"):
         ask(client)
 
-    assert figures(client) == (1, 0, 0, 0)
+    assert figures(client) == (1, 0, 0, 1)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -114,7 +114,7 @@ def test_a_refused_token_is_final_and_named(status: int):
     with pytest.raises(CredentialsError, match=WHO):
         ask(client)
 
-    assert figures(client) == (1, 0, 0, 0)
+    assert figures(client) == (1, 0, 0, 1)
 
 
 def test_the_query_is_not_in_messages():
