@@ -1,4 +1,4 @@
-"""The only module that knows httpx: one request, one answer, under one deadline.
+"""The only module that asks through httpx: one request, one answer, under one deadline.
 
 Each thread has its own transport, driven below httpx's client: with many requests in flight that costs about half
 the processor time of a shared client, and redirects, cookies and environment credentials cannot happen by accident.

@@ -238,6 +238,14 @@ def test_a_list_at_rest_is_complete_whatever_the_order_of_its_rows_and_pages(
     assert host.asked[0] == host.asked[-1] == 1
 
 
+@given(st.sets(st.integers(1, 10_000), max_size=60), st.integers(1, 9), SEEDS)
+def test_f15_what_was_read_does_not_tell_in_which_order_pages_arrived(ids: set[int], page_size: int, seed: int):
+    in_order = read(Host(list(ids), page_size))
+    shuffled = read(Host(list(ids), page_size), in_any_order(seed))
+
+    assert list(shuffled.rows.items()) == list(in_order.rows.items())
+
+
 def test_f21_an_empty_list_is_complete_and_left_to_the_guard():
     host = Host([])
 
