@@ -56,6 +56,8 @@ class Conversation:
         self.proxy = proxy
         self.statements: list[str] = []
         """Of the transaction that is open; of the last one, while its COMMIT is under way."""
+        self.backend_pid = 0
+        """The server's process, as it says itself."""
         self.is_cut = False
         self._client = client
         self._server = server
@@ -127,6 +129,8 @@ class Conversation:
         while True:
             kind, body = self._message(self._server)
             answer += _frame(kind, body)
+            if kind == b"K":
+                self.backend_pid = struct.unpack("!I", body[:4])[0]
             if kind in (b"Z", b"R", b"E", b"G", b"N"):
                 if kind == b"Z":
                     self._answered(body)

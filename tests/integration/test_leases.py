@@ -403,12 +403,19 @@ def test_f23_a_run_paused_past_its_leases_writes_nothing_though_nobody_took_over
 )
 def test_f23_a_run_paused_inside_its_transaction_writes_nothing(stage: Scene, family: str, name: str) -> None:
     victim = Victim()
-    rule = stage.proxy.at("answered", said_by(family, name), victim.pause)
+    merging: list[int] = []
+
+    def pause(conversation: Conversation) -> None:
+        victim.pause(conversation)
+        merging.append(conversation.backend_pid)
+
+    stage.proxy.at("answered", said_by(family, name), pause)
     process = stage.start_victim(victim, **{LEASE_TTL: f"{TTL_SECONDS:.0f}s"})
     try:
-        cli.wait_until(rule.hit.is_set, "it is paused")
+        cli.wait_until(lambda: merging, "it is paused")
         # The lease is locked until the server ends the transaction: no later than the lease itself.
-        cli.wait_until(lambda: not open_transactions(stage), "the server has ended its transaction", TTL_SECONDS + 1.5)
+        is_alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        cli.wait_until(lambda: not stage.one(is_alive, *merging), "the server has ended it", TTL_SECONDS + 1.5)
         stage.expire_leases()
         stage.churn()
         assert_takes_over(stage)
