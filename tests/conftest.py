@@ -15,11 +15,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.sql import SQL, Identifier
 
 from bisonsync import embedded
 from bisonsync.errors import BisonsyncError
 from bisonsync.store import migrations
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("bisonsync", deadline=None)
+settings.load_profile("bisonsync")
 
 # A test database is never worth a disk's wait.
 SERVER_OPTIONS = {
