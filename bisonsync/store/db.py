@@ -29,9 +29,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _Q = load_queries("db")
 
+_CONNECT_SECONDS = 5
 # A host that vanishes without a word is noticed within about 20 s instead of TCP's two hours.
 _CONNECTION_DEFAULTS = {
-    "connect_timeout": "5",
+    "connect_timeout": str(_CONNECT_SECONDS),
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "2",
@@ -236,7 +237,9 @@ class Database:
         return self._open()
 
     def _open(self) -> _WatchedConnection:
-        conn = _WatchedConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        is_short = self._is_over(in_seconds=_CONNECT_SECONDS)
+        conninfo = make_conninfo(self._conninfo, connect_timeout=2) if is_short else self._conninfo
+        conn = _WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         conn.now = self._clock.monotonic
         conn.still_waiting = partial(self._check_waiting, 0.0)
         return conn
