@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
@@ -25,6 +25,22 @@ PROVIDERS = {
     "AOL": "AOL",
 }
 RESELLERS = {name: name for name in ("CheapInboxes", "Zapmail", "ScaledMail", "Mailr")}
+# How often each job is meant to run; "health" misses those that do not.
+SCHEDULE = {
+    "poll-accounts": timedelta(minutes=3),
+    "snapshot-providers": timedelta(hours=1),
+    "health": timedelta(minutes=1),
+    "prune": timedelta(days=1),
+}
+# For how many days each table's rows are kept.
+RETENTION = {
+    "email_sync_logs": 30,
+    "api_health_logs": 30,
+    "data_validation_errors": 90,
+    "sender_email_daily": 400,
+    "provider_performance_history": 1825,
+    "alert_episodes": 365,
+}
 
 
 def _not_a_boolean(value: object) -> object:
@@ -45,6 +61,21 @@ def _positive(value: timedelta) -> timedelta:
     if not value:
         raise ValueError("must be longer than 0s")
     return value
+
+
+def _interval(value: object) -> object:
+    return value if value == "off" else _positive(_duration(value))
+
+
+def _known(names: Iterable[str], what: str) -> Callable[[str], str]:
+    known = sorted(names)
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"is no {what} that bisonsync knows: {', '.join(known)}")
+        return value
+
+    return check
 
 
 def _timezone(value: str) -> str:
@@ -164,6 +195,8 @@ WorkspaceName = Annotated[
     str, AfterValidator(_pattern(r"[a-z0-9_-]+/[1-9]\d*", 'must be written "INSTANCE/WORKSPACE-ID"'))
 ]
 
+Interval = Annotated[timedelta | Literal["off"], BeforeValidator(_interval)]
+
 _STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
@@ -218,13 +251,18 @@ class Price(Section):
 
 
 class Alerts(Section):
-    """Where messages go, and after how many observations."""
+    """Where messages go, and after how many observations.
+
+    ``channels``: further Slack webhooks by name; client_registry.slack_webhook_url_ref names the one of a client.
+    ``thresholds``: check, then threshold, as the README lists them.
+    """
 
     slack_webhook_url: Annotated[SecretStr, AfterValidator(_secret_url)] | None = None
+    channels: dict[Text, Annotated[SecretStr, AfterValidator(_secret_url)]] = {}
     after: Count = 2
     close_after: Count = 2
     reminder: PositiveDuration = timedelta(hours=4)
-    thresholds: dict[str, Any] = {}
+    thresholds: dict[str, dict[str, str | int | float]] = {}
 
 
 class Access(Section):
@@ -252,11 +290,22 @@ class Settings(BaseSettings):
     providers: dict[Text, Text] = PROVIDERS
     resellers: dict[Text, Text] = RESELLERS
     prices: list[Price] = []
-    schedule: dict[str, PositiveDuration] = {}
-    retention: dict[str, Count] = {}
+    schedule: dict[Annotated[str, AfterValidator(_known(SCHEDULE, "scheduled job"))], Interval] = {}
+    retention: dict[Annotated[str, AfterValidator(_known(RETENTION, "table with a retention"))], Count] = {}
     alerts: Alerts = Alerts()
     access: Access = Access()
     webhooks: Webhooks = Webhooks()
+
+    @property
+    def intervals(self) -> dict[str, timedelta]:
+        """How often each job is meant to run, without those that are switched off."""
+        given = {**SCHEDULE, "poll-accounts": self.polling.interval, **self.schedule}
+        return {job: every for job, every in given.items() if isinstance(every, timedelta)}
+
+    @property
+    def retention_days(self) -> dict[str, int]:
+        """For how many days each table's rows are kept."""
+        return {**RETENTION, **self.retention}
 
     @classmethod
     def settings_customise_sources(

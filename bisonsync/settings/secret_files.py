@@ -18,6 +18,7 @@ _SECRETS: tuple[Key, ...] = (
     ("instances", "*", "api_key"),
     ("instances", "*", "workspaces", "*", "api_key"),
     ("alerts", "slack_webhook_url"),
+    ("alerts", "channels", "*"),
     ("webhooks", "secrets", "*"),
 )
 _SUSPECT = re.compile("secret|token|password|key|webhook_url", re.IGNORECASE)

@@ -31,6 +31,9 @@ AS $$
     ('SEQUENCE', 'public.api_health_logs_id_seq', '{USAGE}', NULL, false),
     ('TABLE', 'public.job_leases', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('TABLE', 'public.rate_budgets', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
+    ('TABLE', 'public.sender_email_daily', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
+    ('TABLE', 'public.workspace_snapshots', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
+    ('TABLE', 'public.provider_performance_history', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
     ('TABLE', 'public.email_accounts_live', '{SELECT}', '{*}', false),
     ('TABLE', 'public.infrastructure_dashboard', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
@@ -38,6 +41,12 @@ AS $$
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_account_status_stats', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.cleanup_old_email_sync_logs', '{EXECUTE}', NULL, false)
+    UNION ALL
+    -- Whoever may read or write a table does so through it, not by its partitions.
+    SELECT 'TABLE', format('public.%I', c.relname), '{}', NULL, false
+    FROM pg_inherits AS i
+    INNER JOIN pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent = to_regclass('public.sender_email_daily')
     UNION ALL
     -- Nobody but the owner enters bisonsync_private.
     SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, format('bisonsync_private.%I', c.relname), '{}', NULL, false

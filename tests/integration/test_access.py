@@ -412,7 +412,12 @@ def test_realtime_publishes_the_dashboards_tables(conn: Connection) -> None:
         "SELECT tablename FROM pg_publication_tables WHERE pubname = 'supabase_realtime' ORDER BY 1"
     ).fetchall()
 
-    assert published == [("client_registry",), ("sender_emails_cache",), ("workspace_sync_state",)]
+    assert published == [
+        ("client_registry",),
+        ("provider_performance_history",),
+        ("sender_emails_cache",),
+        ("workspace_sync_state",),
+    ]
     assert schema_objects.list_unpublished(conn) == []
 
 
