@@ -98,7 +98,7 @@ class Look:
 
 def worst(states: Sequence[State]) -> State:
     """The worst of several states: OK < WARNING < UNKNOWN < CRITICAL; ``not in use`` only when nothing else is."""
-    return max(states, key=_ORDER.index, default=NOT_IN_USE)
+    return _ORDER[max((rank(state) for state in states), default=0)]
 
 
 def rank(state: State) -> int:

@@ -439,6 +439,7 @@ def test_a_publication_of_somebody_else_does_not_stop_migrate(empty: Connection,
     assert empty.execute("SELECT count(*) FROM pg_publication_tables").fetchone() == (0,)
     assert schema_objects.list_unpublished(empty) == [
         "public.client_registry",
+        "public.provider_performance_history",
         "public.sender_emails_cache",
         "public.workspace_sync_state",
     ]

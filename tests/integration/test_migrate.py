@@ -349,7 +349,9 @@ def test_limits_end_with_the_transaction(empty_db: str) -> None:
         before = conn.execute("SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|search_path'").fetchall()
         migrations.apply_all(conn)
         after = conn.execute("SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|search_path'").fetchall()
-        locks = conn.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+        locks = conn.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        ).fetchone()
 
     assert after == before
     assert locks == (0,)
