@@ -216,6 +216,11 @@ _STYLES = {
     "never": "red",
     "refused": "red",
     "mismatch": "red",
+    "OK": "green",
+    "WARNING": "yellow",
+    "UNKNOWN": "magenta",
+    "CRITICAL": "red",
+    "not in use": "dim",
 }
 
 

@@ -367,10 +367,7 @@ class Session:
     def report(self, result: Result) -> int:
         """Close what is open, print what is due; the exit code."""
         self.output.end_progress()
-        code = result.exit_code
-        verdict = VERDICTS[code]
-        if self.options.skip_if_locked and any(problem.kind == LeaseBusy.kind for problem in result.problems):
-            verdict = "skipped"
+        code, verdict = self.judge(result)
         for client in self._clients:
             self._quietly(client.close)
         if self._heart is not None:
@@ -380,14 +377,25 @@ class Session:
                 result = self._close_ledger(result, verdict, code)
             except BisonsyncError as error:
                 result = replace(result, problems=(*result.problems, Problem.of(error)))
-                code = result.exit_code
-                verdict = VERDICTS[code]
-        self._print(result, result.all_problems, verdict)
+                code, verdict = self.judge(result)
+        self.print_result(result, result.all_problems, verdict)
         for database in self._databases:
             self._quietly(database.close)
         return code
 
-    def _print(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
+    def judge(self, result: Result) -> tuple[int, str]:
+        """The exit code and the verdict of a result."""
+        code = result.exit_code
+        if self.options.skip_if_locked and any(problem.kind == LeaseBusy.kind for problem in result.problems):
+            return code, "skipped"
+        return code, VERDICTS[code]
+
+    def ledger_status(self, verdict: str, result: Result) -> str:
+        """What the ledger says of the run."""
+        return verdict
+
+    def print_result(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
+        """Print what is due of a result."""
         milliseconds = self._elapsed_ms()
         if self.output.as_json:
             self.output.document(
@@ -436,7 +444,7 @@ class Session:
             return runs.close_run(
                 conn,
                 self.run_id,
-                status=verdict,
+                status=self.ledger_status(verdict, result),
                 exit_code=code,
                 duration_ms=self._elapsed_ms(),
                 counts=result.counts,

@@ -12,6 +12,7 @@ from bisonsync.cli.options import global_options
 
 _COMMANDS = {
     "poll-accounts": ("polls", "poll_accounts"),
+    "health": ("health", "health"),
     "dashboard": ("dashboard", "dashboard"),
     "runs": ("runs", "runs"),
     "init": ("setup", "init"),

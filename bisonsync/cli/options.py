@@ -119,10 +119,10 @@ class Command(TyperCommand):
                     formatter.write_dl(records)
 
 
-def single(name: str, function: Callable[..., None]) -> typer.Typer:
+def single(name: str, function: Callable[..., None], *, command: type[Command] = Command) -> typer.Typer:
     """A Typer app of one command."""
     commands = group(add_completion=False)
-    commands.command(name, cls=Command)(global_options(function))
+    commands.command(name, cls=command)(global_options(function))
     return commands
 
 

@@ -1,0 +1,238 @@
+"""Is all well? health."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from bisonsync.cli.options import Command, single
+from bisonsync.runner import Options, Session, leave
+
+if TYPE_CHECKING:
+    from bisonsync.checks.check import CheckResult, Look, State
+    from bisonsync.run import Problem, Result
+
+JOB = "health"
+_FINDINGS_SHOWN = 5
+_EXIT_CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3, "not in use": 3}
+
+
+class HealthCommand(Command):
+    """As the monitoring plugins have it: a wrong command line is UNKNOWN."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _usage_is_unknown():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _usage_is_unknown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_is_unknown() -> Generator[None]:
+    try:
+        yield
+    except Exception as error:
+        # The class of these errors lies elsewhere in each version of typer.
+        if getattr(error, "exit_code", None) == 2:
+            error.__dict__["exit_code"] = _EXIT_CODES["UNKNOWN"]
+        raise
+
+
+def _health(
+    options: Options,
+    checks: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHECK]...", show_default=False, help="Only these checks.")
+    ] = None,
+    alert: Annotated[
+        bool, typer.Option("--alert", help="Send messages: keeps book of what is wrong since when.")
+    ] = False,
+    nagios: Annotated[bool, typer.Option("--nagios", help="One line as monitoring plugins print it.")] = False,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="CHECK.NAME=VALUE", help="A threshold of this look; may be repeated."),
+    ] = None,
+) -> None:
+    """Look at everything that can go wrong; OK only when it was seen to be.
+
+    Exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. What is not set up does not
+    count. Sends nothing unless --alert is given.
+
+    \b
+    Example:
+      bisonsync health
+      bisonsync health freshness tokens --threshold freshness.warning=7m
+      bisonsync health --nagios
+      bisonsync health --alert -q
+    """
+    from bisonsync.checks import NAMES
+
+    unknown = [name for name in checks or () if name not in NAMES]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}", param_hint="CHECK")
+    if nagios and options.as_json:
+        raise typer.BadParameter("cannot be given together with --json", param_hint="--nagios")
+    _execute(options, checks or [], threshold or [], alert=alert, nagios=nagios)
+
+
+def _execute(
+    options: Options, names: Sequence[str], thresholds: Sequence[str], *, alert: bool, nagios: bool
+) -> NoReturn:
+    from bisonsync.checks.limits import split_flag
+
+    flags: dict[str, dict[str, str]] = {}
+    for text in thresholds:
+        try:
+            check, name, value = split_flag(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: {error}", param_hint="--threshold") from None
+        flags.setdefault(check, {})[name] = value
+    session = HealthSession(options, JOB, is_alerting=alert, as_nagios=nagios)
+    result = session.carry_out(lambda _: _look(session, names, flags))
+    leave(session.report(result))
+
+
+class HealthSession(Session):
+    """A session that ends with a state and a plugin's exit code instead of a verdict."""
+
+    def __init__(self, options: Options, job: str, *, is_alerting: bool, as_nagios: bool) -> None:
+        super().__init__(options, job)
+        self.is_alerting = is_alerting
+        self.as_nagios = as_nagios
+        self.state: State = "UNKNOWN"
+        self.checks: tuple[CheckResult, ...] = ()
+
+    def judge(self, result: Result) -> tuple[int, str]:
+        """What could not be looked at is UNKNOWN, whatever the reason."""
+        if any(problem.exit_code for problem in result.problems):
+            self.state = "UNKNOWN"
+        return _EXIT_CODES[self.state], "UNKNOWN" if self.state == "not in use" else self.state
+
+    def ledger_status(self, verdict: str, result: Result) -> str:
+        """The job is done when it has looked, whatever it saw."""
+        return "failed" if any(problem.exit_code for problem in result.problems) else "success"
+
+    def print_result(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
+        """The object of --json, the line of --nagios, or the table."""
+        output = self.output
+        if output.as_json:
+            super().print_result(result, problems, verdict)
+        elif self.as_nagios:
+            from bisonsync.checks.nagios import status_line
+
+            output.text(status_line(self.state, self.checks, problems[0].message if problems else ""))
+        else:
+            if not output.quiet and self.checks:
+                _print_table(self)
+            elif not self.is_alerting:
+                # Cron mails it. With --alert the messages are Slack's.
+                told = [check for check in self.checks if check.state not in ("OK", "not in use")]
+                output.problems([(f"{check.name} {check.state}: {check.detail}", check.hint, None) for check in told])
+            output.problems([(problem.message, problem.hint, problem.workspace) for problem in problems])
+
+
+def _look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
+    from bisonsync.jobs import health as job
+    from bisonsync.run import Result
+
+    if session.is_alerting and not session.options.dry_run:
+        session.open_ledger()
+    look = _make_look(session, flags)
+    results = job.run(look, names, on_bug=lambda _: traceback.print_exc())
+    session.state = job.overall(results)
+    session.checks = results
+    counts = {
+        "ok": sum(result.state == "OK" for result in results),
+        "warning": sum(result.state == "WARNING" for result in results),
+        "critical": sum(result.state == "CRITICAL" for result in results),
+        "unknown": sum(result.state == "UNKNOWN" for result in results),
+        "not_in_use": sum(result.state == "not in use" for result in results),
+    }
+    return Result(counts, details={"checks": [check_json(result) for result in results]})
+
+
+def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look:
+    from bisonsync.checks.check import Look
+    from bisonsync.checks.limits import merge_limits
+    from bisonsync.store import health
+
+    settings = session.settings
+    limits = merge_limits(settings.alerts.thresholds, flags)
+    host_before = session.clock.now()
+    now = session.control.run(health.read_now)
+    host_after = session.clock.now()
+    return Look(
+        database=session.control,
+        now=now,
+        host_now=host_before + (host_after - host_before) / 2,
+        limits=limits,
+        schedule=settings.intervals,
+        reporting_timezone=settings.reporting_timezone,
+        instances={name: instance.base_url for name, instance in settings.instances.items()},
+        readers=session.access_readers,
+    )
+
+
+def check_json(result: CheckResult) -> dict[str, Any]:
+    """One entry of ``checks``."""
+    return {
+        "name": result.name,
+        "state": result.state,
+        "value": result.value,
+        "unit": result.unit,
+        "thresholds": {name: limit.value for name, limit in result.thresholds.items()},
+        "detail": result.detail,
+        "hint": result.hint,
+        "caused_by": result.caused_by,
+        "findings": [
+            {
+                "subject": finding.subject,
+                "state": finding.state,
+                "detail": finding.detail,
+                "caused_by": finding.caused_by,
+            }
+            for finding in result.findings
+        ],
+    }
+
+
+def _print_table(session: HealthSession) -> None:
+    """Every check a line; of those that are not OK what was found and what to do."""
+    output, results = session.output, session.checks
+    if output.on_terminal:
+        rows = [[result.name, result.state, _seen(result)] for result in results]
+        output.table(["check", "state", "what was seen"], rows)
+        output.text("")
+    else:
+        columns = ["check", "state", "value", "detail", "hint", "caused_by"]
+        output.table(columns, [_cells(result) for result in results])
+    states = [result.state for result in results]
+    seen = [f"{states.count(state)} {state}" for state in ("CRITICAL", "UNKNOWN", "WARNING", "OK", "not in use")]
+    output.text(f"health: {session.state}: {', '.join(text for text in seen if not text.startswith('0 '))}")
+
+
+def _cells(result: CheckResult) -> list[str]:
+    value = "" if result.value is None else f"{result.value:g}{result.unit}"
+    hint = "" if result.state in ("OK", "not in use") else result.hint
+    return [result.name, result.state, value, result.detail, hint, result.caused_by or ""]
+
+
+def _seen(result: CheckResult) -> str:
+    """What a person reads of one check."""
+    lines = [result.detail + (f" (because of {result.caused_by})" if result.caused_by else "")]
+    if result.state in ("OK", "not in use"):
+        return lines[0]
+    lines += [f"· {finding.subject}: {finding.detail}" for finding in result.findings[:_FINDINGS_SHOWN]]
+    if len(result.findings) > _FINDINGS_SHOWN:
+        lines.append(f"· and {len(result.findings) - _FINDINGS_SHOWN} more")
+    if result.hint:
+        lines.append(f"→ {result.hint}")
+    return "\n".join(lines)
+
+
+health = single("health", _health, command=HealthCommand)

@@ -1,0 +1,3 @@
+-- name: read_now
+-- The database's clock; locks nothing.
+SELECT clock_timestamp();
