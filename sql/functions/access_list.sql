@@ -38,6 +38,8 @@ AS $$
     ('TABLE', 'public.infrastructure_dashboard', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_cache_metadata', '{SELECT}', '{*}', false),
+    ('FUNCTION', 'public.daily_differences', '{EXECUTE}', '{*}', false),
+    ('FUNCTION', 'public.performance_by', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_account_status_stats', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.cleanup_old_email_sync_logs', '{EXECUTE}', NULL, false)
