@@ -31,6 +31,7 @@ AS $$
     ('SEQUENCE', 'public.api_health_logs_id_seq', '{USAGE}', NULL, false),
     ('TABLE', 'public.job_leases', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('TABLE', 'public.rate_budgets', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
+    ('TABLE', 'public.heartbeats', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('TABLE', 'public.sender_email_daily', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
     ('TABLE', 'public.workspace_snapshots', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
     ('TABLE', 'public.provider_performance_history', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
