@@ -43,7 +43,9 @@ AS $$
     ('FUNCTION', 'public.performance_by', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_account_status_stats', '{EXECUTE}', '{*}', false),
-    ('FUNCTION', 'public.cleanup_old_email_sync_logs', '{EXECUTE}', NULL, false)
+    ('FUNCTION', 'public.cleanup_old_email_sync_logs', '{EXECUTE}', NULL, false),
+    ('FUNCTION', 'public.fall_p_value', '{EXECUTE}', '{*}', false),
+    ('FUNCTION', 'public.check_provider_reply_rate_drop', '{EXECUTE}', '{*}', false)
     UNION ALL
     -- Whoever may read or write a table does so through it, not by its partitions.
     SELECT 'TABLE', format('public.%I', c.relname), '{}', NULL, false
