@@ -266,7 +266,7 @@ def test_a_person_is_told_how_to_point_bisonsync_at_the_sandbox(env: Mapping[str
             "    global said\n"
             "    part = os.read(fd, 65536)\n"
             "    said += part\n"
-            "    if b'/_sandbox/advance' in said:\n"
+            "    if b'/_sandbox/advance' in said and b'^C' not in said:\n"
             "        os.write(fd, b'\\x03')\n"
             "    return part\n"
             "status = pty.spawn([sys.executable, '-m', 'bisonsync', 'sandbox', '--workspaces', '2'], read)\n"

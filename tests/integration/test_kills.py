@@ -138,6 +138,8 @@ def assert_old_or_new(stage: Scene, before: Picture, whole: Picture, known: str)
 
     ``known`` is the newest run before the one that was killed, which may have died before it was in the ledger.
     """
+    # A commit that was sent before the kill may still be under way on the server.
+    cli.wait_until(lambda: stage.sessions() == 0, "the sessions of the killed run have ended")
     now = stage.picture()
     run = stage.ledger()
     committed = {} if run["run_id"] == known else run["workspaces"]
