@@ -18,9 +18,9 @@ _WORST_FIRST: tuple[State, ...] = (CRITICAL, UNKNOWN, WARNING)
 def status_line(state: State, results: Sequence[CheckResult], failure: str = "") -> str:
     """One line; ``failure`` says why nothing could be looked at."""
     shown: State = UNKNOWN if state == NOT_IN_USE else state
-    text = failure or _text(results) or "nothing was looked at"
+    text = _plain(failure) or _plain(_text(results)) or "nothing was looked at"
     data = " ".join(part for result in results if (part := _performance(result)))
-    return f"{SERVICE} {shown}: {_plain(text)}" + (f" | {data}" if data else "")
+    return f"{SERVICE} {shown}: {text}" + (f" | {data}" if data else "")
 
 
 def _text(results: Sequence[CheckResult]) -> str:
