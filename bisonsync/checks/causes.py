@@ -1,12 +1,106 @@
-"""Which failing check is the cause of which other."""
+"""Which check's failure is the cause of which: one place that sees what all of them found.
+
+A finding may only be caused by one of a check that stands before it in the order of ``_causes``, so that no two can
+excuse each other: at the end of every chain is a finding without a cause, and its check is alarmed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from bisonsync.checks.check import CheckResult
+from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, CheckResult, Finding
+
+# Which check tells of errors of a kind, where it knows of them. An error of any other kind stands for itself.
+_TOLD_BY = {
+    "error:credentials": "tokens",
+    "error:guard": "tokens",
+    "error:shrink": "account-drop",
+    "error:guarded": "account-drop",
+    "error:validation": "validation",
+    "error:incomplete": "completeness",
+    "error:api": "api",
+    "error:api_unavailable": "api",
+}
+# What stands still while the jobs cannot use the database.
+_STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
+
+_Found = Mapping[str, tuple[Finding, ...]]
 
 
-def attribute(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """The same results, each with its cause where another's failure is one."""
-    return tuple(results)
+def attribute(results: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
+    """The same results with what is the cause of each finding, and of each check all of whose findings have one.
+
+    A cause that a check has named itself stays.
+    """
+    found = {result.name: tuple(finding for finding in result.findings if _is_bad(finding)) for result in results}
+    is_schema_wrong = any(result.name == "schema" and result.state == CRITICAL for result in results)
+    return tuple(_attributed(result, found, is_schema_wrong=is_schema_wrong) for result in results)
+
+
+def _attributed(result: CheckResult, found: _Found, *, is_schema_wrong: bool) -> CheckResult:
+    if result.state in (OK, NOT_IN_USE):
+        return result
+    by_schema = is_schema_wrong and result.name != "schema"
+    fallback = "schema" if by_schema and (result.state == UNKNOWN or result.name in _STANDS_STILL) else None
+    findings = tuple(
+        replace(finding, caused_by=finding.caused_by or _cause(result.name, finding, found) or fallback)
+        if _is_bad(finding)
+        else finding
+        for finding in result.findings
+    )
+    causes = [finding.caused_by for finding in findings if _is_bad(finding)] or [fallback]
+    cause = result.caused_by or (causes[0] if all(causes) else None)
+    return replace(result, findings=findings, caused_by=cause)
+
+
+def _cause(check: str, finding: Finding, found: _Found) -> str | None:
+    """The check whose finding is this one's cause, if any is."""
+    if check == "runs":
+        return None if "verdict" not in finding.kinds else _cause_of_errors(finding, found)
+    return next((cause for cause in _causes(check, finding, found) if cause != check), None)
+
+
+def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
+    """The checks that explain a finding, the deepest cause first."""
+    errors = {_TOLD_BY.get(kind) for kind in finding.kinds}
+    if check in ("freshness", "completeness", "workspace-failures"):
+        yield from (
+            cause
+            for cause in ("tokens", "account-drop")
+            if cause in errors and _has(found, cause, workspace=finding.workspace)
+        )
+    if check == "freshness" and _has(found, "leases", "held", *_jobs(finding), workspace=finding.workspace):
+        yield "leases"
+    if "late" in finding.kinds and _jobs(finding) and _has(found, "runs", "absent", *_jobs(finding)):
+        yield "runs"
+    if check in ("freshness", "completeness", "workspace-failures") and "api" in errors and _has(found, "api"):
+        yield "api"
+    if check in ("freshness", "completeness") and _has(found, "workspace-failures", workspace=finding.workspace):
+        yield "workspace-failures"
+    if check != "freshness" and "unread" in finding.kinds and _has(found, "freshness"):
+        yield "freshness"
+
+
+def _cause_of_errors(finding: Finding, found: _Found) -> str | None:
+    """The check that tells of the first of a run's errors, if others tell of all of them."""
+    checks = [_TOLD_BY.get(kind) for kind in finding.kinds if kind.startswith("error:")]
+    if checks and all(check is not None and _has(found, check) for check in checks):
+        return checks[0]
+    return None
+
+
+def _has(found: _Found, check: str, *kinds: str, workspace: tuple[str, int] | None = None) -> bool:
+    """Whether a check found something bad of all these kinds, in this workspace where one is given."""
+    return any(
+        set(kinds) <= set(finding.kinds) and (workspace is None or finding.workspace == workspace)
+        for finding in found.get(check, ())
+    )
+
+
+def _jobs(finding: Finding) -> list[str]:
+    return [kind for kind in finding.kinds if kind.startswith("job:")]
+
+
+def _is_bad(finding: Finding) -> bool:
+    return finding.state not in (OK, NOT_IN_USE)

@@ -40,13 +40,18 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found about one of its subjects: a workspace, a job, a provider, a table."""
+    """What a check found about one of its subjects: a workspace, a job, a provider, a table.
+
+    ``kinds`` say what is the matter in the words of causes.py, by which it tells the cause: ``job:NAME`` for what
+    depends on that job having run, ``error:KIND`` for what an error of that kind brought about, and others.
+    """
 
     subject: str
     state: State
     detail: str
     workspace: WorkspaceKey | None = None
     caused_by: str | None = None
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
