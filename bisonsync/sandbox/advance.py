@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any
 
 from bisonsync.sandbox import seed
@@ -69,7 +70,8 @@ def _grow(world: World, random_: random.Random, step: Advance) -> int:
             wanted = account.daily_limit * days * random_.uniform(0.4, 1)
             sent = int(wanted) + (random_.random() < wanted % 1)
             if sent:
-                workspace.put(seed.grown(account, random_, sent=sent)._replace(updated_at=stamp(world.now)))
+                after = seed.grown(account, random_, sent=sent)._replace(updated_at=stamp(world.now))
+                workspace.grow(after, began=world.now - timedelta(minutes=step.minutes), ended=world.now)
                 grown += 1
     return grown
 

@@ -10,11 +10,14 @@ from typing import Any, Literal, get_args
 
 from bisonsync.sandbox.faults import Fault
 
+DailyStats = Literal["filtered", "whole", "none"]
+"""Daily series by mailbox; the same whoever is asked for, as where a filter is not known; or no such route."""
 RetryAfter = Literal["seconds", "date", "body", "none"]
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "retry_after": get_args(RetryAfter),
     "rate_limit_per": ("instance", "token"),
     "identity_key": ("team", "workspace"),
+    "daily_stats": get_args(DailyStats),
 }
 
 
@@ -53,6 +56,7 @@ class Config:
     has_cursor: bool = True
     paginate_workspaces: bool = False
     see_all_workspaces: bool = False
+    daily_stats: DailyStats = "filtered"
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:

@@ -126,6 +126,8 @@ def _strings(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]]) 
     for row in _chosen(fault, rows):
         numbers = {k: str(v) for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         row.update(numbers)
+        if isinstance(row.get("dates"), list):
+            row["dates"] = [[day, str(count)] for day, count in row["dates"]]
 
 
 def _statuses(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -85,6 +85,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     mood.add_argument("--paginate-workspaces", action="store_true")
     mood.add_argument("--see-all-workspaces", action="store_true", help="api-user tokens list all workspaces")
     mood.add_argument("--no-cursor", action="store_true", help="an older host: pagination_type is ignored")
+    mood.add_argument(
+        "--daily-stats",
+        choices=("filtered", "whole", "none"),
+        default=default.daily_stats,
+        help="daily series by mailbox; whole: that filter is ignored; none: no such route",
+    )
     wrong = parser.add_argument_group("what goes wrong")
     wrong.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of all requests, as 0.05")
     wrong.add_argument("--error-status", default="500,502,503,504", metavar="LIST")
@@ -123,6 +129,7 @@ def config_from(options: argparse.Namespace) -> Config:
         has_cursor=not options.no_cursor,
         paginate_workspaces=options.paginate_workspaces,
         see_all_workspaces=options.see_all_workspaces,
+        daily_stats=options.daily_stats,
     )
 
 

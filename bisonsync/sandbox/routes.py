@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
 from bisonsync.sandbox import pages
 from bisonsync.sandbox.config import Config
 from bisonsync.sandbox.http import Answer, Request
-from bisonsync.sandbox.state import Account, Tag, Token, Workspace, World
+from bisonsync.sandbox.state import SERIES, Account, Tag, Token, Workspace, World
 
 
 class Refused(Exception):
@@ -267,6 +268,45 @@ def list_warmup(call: Call) -> Answer:
     return _page_answer(page, lambda i: _warmup_row(call.workspace.accounts[i], days))
 
 
+_COLORS = ("#f54842", "#00E396", "#00B8D9", "#008FFB", "#FEB019", "#775DD0", "#3F51B5")
+_LONGEST_SERIES_DAYS = 3660
+
+
+def _range(call: Call) -> list[date]:
+    """List the days from start_date to end_date, both of which are required."""
+    ends: list[date] = []
+    for name in ("start_date", "end_date"):
+        shown = name.replace("_", " ")
+        try:
+            ends.append(date.fromisoformat(call.value(name) or ""))
+        except ValueError:
+            wrong = "is not a valid date." if call.value(name) else "field is required."
+            raise invalid(name, f"The {shown} {wrong}") from None
+    first, last = ends
+    if not 0 <= (last - first).days < _LONGEST_SERIES_DAYS:
+        raise invalid("end_date", "The end date must be a date after or equal to start date.")
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def list_daily_stats(call: Call) -> Answer:
+    """Tell by how much the counters grew each day; mailboxes of other workspaces count nothing."""
+    if call.config.daily_stats == "none":
+        raise Refused(404, {"message": f"The route {call.request.path.lstrip('/')} could not be found."})
+    days = _range(call)
+    wanted = call.ids("sender_email_ids") if call.config.daily_stats == "filtered" else set[int]()
+    totals = {day: Counter[str]() for day in days}
+    # Nothing in here belongs to a campaign.
+    for day in () if call.ids("campaign_ids") else days:
+        gained = call.workspace.daily.get(day, {})
+        for account_id in wanted & gained.keys() if wanted else gained.keys():
+            totals[day] += gained[account_id]
+    series = [
+        {"label": label, "color": color, "dates": [[day.isoformat(), totals[day][counter]] for day in days]}
+        for (label, counter), color in zip(SERIES.items(), _COLORS, strict=True)
+    ]
+    return Answer(payload={"data": series})
+
+
 class Route(NamedTuple):
     """One path with its methods; in `template` the parts that vary are in braces."""
 
@@ -286,6 +326,7 @@ _EXACT = {
         Route("/api/sender-emails", {"GET": list_sender_emails}, is_list=True),
         Route("/api/tags", {"GET": list_tags}, is_list=True),
         Route("/api/warmup/sender-emails", {"GET": list_warmup}, is_list=True),
+        Route("/api/campaign-events/stats", {"GET": list_daily_stats}),
     )
 }
 _VARYING = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
 
 COUNTERS = (
@@ -22,6 +23,17 @@ COUNTERS = (
     "interested_leads_count",
 )
 
+# The daily series of the API and the counters whose growth they tell.
+SERIES = {
+    "Replied": "total_replied_count",
+    "Total Opens": "total_opened_count",
+    "Unique Opens": "unique_opened_count",
+    "Sent": "emails_sent_count",
+    "Bounced": "bounced_count",
+    "Unsubscribed": "unsubscribed_count",
+    "Interested": "interested_leads_count",
+}
+
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -33,6 +45,18 @@ def rng(*parts: object) -> random.Random:
 def stamp(moment: datetime) -> str:
     """Write a moment the way the API does: UTC, six decimals, Z."""
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def shares_by_day(amount: int, began: datetime, ended: datetime) -> dict[date, int]:
+    """Spread an amount evenly over a time, cut at midnight; the parts are whole numbers and add up to it."""
+    shares: dict[date, int] = {}
+    taken, day = 0, began.date()
+    while day < ended.date():
+        midnight = datetime.combine(day + timedelta(days=1), time(), ended.tzinfo)
+        upto = int(amount * ((midnight - began) / (ended - began)))
+        shares[day], taken = upto - taken, upto
+        day += timedelta(days=1)
+    return {**shares, day: amount - taken}
 
 
 class Tag(NamedTuple):
@@ -95,6 +119,8 @@ class Workspace:
     made: int = 0
     accounts: dict[int, Account] = field(default_factory=dict[int, Account])
     tags: dict[int, Tag] = field(default_factory=dict[int, Tag])
+    daily: dict[date, dict[int, Counter[str]]] = field(default_factory=dict[date, dict[int, Counter[str]]])
+    """By how much each counter of a mailbox grew on each day while it was here; it outlives the mailbox."""
     _order: list[int] | None = None
     _bodies: dict[int, bytes] = field(default_factory=dict[int, bytes])
 
@@ -109,6 +135,15 @@ class Workspace:
         self._order = None
         self._bodies.pop(account_id, None)
         return self.accounts.pop(account_id)
+
+    def grow(self, account: Account, *, began: datetime, ended: datetime) -> None:
+        """Replace an account and put what its counters gained on the days of that time; a fall is no negative day."""
+        before = self.accounts[account.id]
+        self.put(account)
+        for name in COUNTERS:
+            gained: int = getattr(account, name) - getattr(before, name)
+            for day, share in shares_by_day(gained, began, ended).items() if gained > 0 else ():
+                self.daily.setdefault(day, {}).setdefault(account.id, Counter())[name] += share
 
     def order(self) -> list[int]:
         """List the ids as the API orders them, newest first. The list is shared: do not change it."""
@@ -216,11 +251,14 @@ class World:
         return workspace
 
     def change(self, account_id: int, *, workspace_id: int | None = None, **fields: Any) -> Account:
-        """Give an account new field values; `updated_at` follows the clock unless it is given."""
+        """Give an account new field values; `updated_at` follows the clock unless it is given.
+
+        What its counters gain counts for the present day.
+        """
         workspace = self.home(account_id) if workspace_id is None else self.workspaces[workspace_id]
         fields.setdefault("updated_at", stamp(self.now))
         account = workspace.accounts[account_id]._replace(**fields)
-        workspace.put(account)
+        workspace.grow(account, began=self.now, ended=self.now)
         return account
 
     def remove(self, account_id: int) -> Account:

@@ -208,7 +208,7 @@ def test_flags_make_the_world_and_its_moods() -> None:
     mood = "--latency 150ms --jitter 0.05 --workspace-latency 2=2s --rate-limit 100 --retry-after date --switch-lag 1"
     more = "--identity-key workspace --webhook-secret --no-cursor --paginate-workspaces --rate-limit-per token"
 
-    config = flags(*world.split(), *mood.split(), *more.split(), "--see-all-workspaces")
+    config = flags(*world.split(), *mood.split(), *more.split(), "--see-all-workspaces", "--daily-stats=whole")
 
     assert config == Config(
         seed=4,
@@ -228,6 +228,7 @@ def test_flags_make_the_world_and_its_moods() -> None:
         paginate_workspaces=True,
         rate_limit_per="token",
         see_all_workspaces=True,
+        daily_stats="whole",
     )
 
 

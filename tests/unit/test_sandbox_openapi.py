@@ -14,7 +14,8 @@ from openapi_core.validation.response.exceptions import DataValidationError
 from sandbox_asking import LIST, SUPER_ADMIN, ask
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from bisonsync.sandbox import Config, Fault
+from bisonsync.sandbox import Advance, Config, Fault
+from bisonsync.sandbox.advance import advance
 from bisonsync.sandbox.app import App
 from bisonsync.sandbox.http import Answer, Request
 from bisonsync.sandbox.routes import _EXACT, _VARYING, parse_query
@@ -60,6 +61,7 @@ def check(target: str, answer: Answer, *, method: str = "GET", body: Any = None)
     SPEC.validate_response(asked, Answered(answer.body, answer.status, answer.content_type, Headers(answer.headers)))
 
 
+STATS = "/api/campaign-events/stats"
 CALLS = [
     ("GET", "/api/users", None, 200),
     ("GET", "/api/workspaces", None, 200),
@@ -83,6 +85,11 @@ CALLS = [
     ("GET", "/api/tags", None, 200),
     ("GET", "/api/warmup/sender-emails?start_date=2026-01-01&end_date=2026-01-05&page=2", None, 200),
     ("GET", "/api/warmup/sender-emails?start_date=x", None, 422),
+    ("GET", f"{STATS}?start_date=2026-01-03&end_date=2026-01-05", None, 200),
+    ("GET", f"{STATS}?start_date=2026-01-03&end_date=2026-01-05&sender_email_ids[]=1001&campaign_ids[]=1", None, 200),
+    ("GET", f"{STATS}?start_date=2026-01-03", None, 422),
+    ("GET", f"{STATS}?start_date=2026-01-05&end_date=2026-01-03", None, 422),
+    ("GET", f"{STATS}?start_date=x&end_date=2026-01-03", None, 422),
 ]
 
 
@@ -93,6 +100,7 @@ def test_every_answer_fits_the_description(
 ) -> None:
     is_first = identity_key == "team"
     app.config = Config(identity_key=identity_key, webhook_secret=is_first, paginate_workspaces=is_first)
+    advance(app.world, Advance(minutes=1440))
 
     answer = ask(app, target, method=method, body=body)
 
@@ -135,8 +143,13 @@ PATHS = st.sampled_from([target.partition("?")[0] for _, target, _, _ in CALLS])
 )
 QUERIES = st.text(max_size=40) | st.builds(
     "{}={}".format,
-    st.sampled_from(["page", "tag_ids[]", "pagination_type=cursor&cursor", "search", "start_date", "status"]),
-    st.sampled_from(["9" * 5000, "x", "-1", "W10", "%00", "eyJpZCI6e319"]),
+    st.sampled_from(
+        [
+            *("page", "tag_ids[]", "pagination_type=cursor&cursor", "search", "start_date", "status"),
+            *("sender_email_ids[]", "end_date", "start_date=2026-01-01&end_date"),
+        ]
+    ),
+    st.sampled_from(["9" * 5000, "x", "-1", "W10", "%00", "eyJpZCI6e319", "9999-12-31"]),
 )
 BODIES = st.binary(max_size=40) | st.sampled_from(
     [b"[" * 100_000, b'{"team_id": [1], "name": {}}', b'"text"', b"1e999"]
