@@ -1,4 +1,4 @@
--- needs: fall_p_value
+-- needs: daily_differences, fall_p_value
 CREATE OR REPLACE FUNCTION public.check_provider_reply_rate_drop(
     on_date date DEFAULT NULL,
     min_sends bigint DEFAULT 200,
@@ -24,20 +24,54 @@ RETURNS TABLE (
 LANGUAGE sql
 STABLE
 AS $$
-    WITH windows AS (
+    WITH latest AS (
+        SELECT coalesce(on_date, (SELECT max(d.snapshot_date) FROM public.sender_email_daily AS d)) AS day
+    ),
+    -- Like is compared with like: a workspace that was not recorded at all three ends is left out of both windows, so
+    -- that a new client does not read as a fall.
+    ends AS (
+        SELECT w.bison_instance, w.bison_workspace_id, count(DISTINCT w.snapshot_date) = 3 AS is_whole
+        FROM latest AS l
+        CROSS JOIN LATERAL (
+            SELECT s.bison_instance, s.bison_workspace_id, s.snapshot_date
+            FROM public.workspace_snapshots AS s
+            WHERE s.snapshot_date IN (l.day - 14, l.day - 7, l.day)
+            UNION
+            SELECT d.bison_instance, d.bison_workspace_id, d.snapshot_date
+            FROM public.sender_email_daily AS d
+            WHERE d.snapshot_date IN (l.day - 14, l.day - 7, l.day)
+        ) AS w
+        GROUP BY w.bison_instance, w.bison_workspace_id
+    ),
+    sums AS (
         SELECT
-            r.bison_instance,
-            r.email_provider,
-            r.snapshot_date,
-            r.sent_7d AS sent,
-            r.unique_replies_7d AS replies,
-            coalesce(p.sent_7d, 0) AS sent_before,
-            coalesce(p.unique_replies_7d, 0) AS replies_before,
-            r.gaps_7d + coalesce(p.gaps_7d, 0) AS left_out
-        FROM public.provider_performance_history AS r
-        LEFT JOIN public.provider_performance_history AS p
-            ON p.bison_instance = r.bison_instance AND p.email_provider = r.email_provider AND p.snapshot_date = r.snapshot_date - 7
-        WHERE r.snapshot_date = coalesce(on_date, (SELECT max(h.snapshot_date) FROM public.provider_performance_history AS h))
+            d.bison_instance,
+            d.bison_workspace_id,
+            d.email_provider,
+            -- A difference that lies in both windows belongs to neither.
+            sum(d.sent) FILTER (WHERE d.snapshot_date > l.day - 7 AND (d.previous_date >= l.day - 7 OR d.is_new)) AS sent,
+            sum(d.unique_replies)
+                FILTER (WHERE d.snapshot_date > l.day - 7 AND (d.previous_date >= l.day - 7 OR d.is_new)) AS replies,
+            sum(d.sent) FILTER (WHERE d.snapshot_date <= l.day - 7) AS sent_before,
+            sum(d.unique_replies) FILTER (WHERE d.snapshot_date <= l.day - 7) AS replies_before
+        FROM latest AS l
+        CROSS JOIN LATERAL public.daily_differences(l.day - 13, l.day + 1) AS d
+        GROUP BY d.bison_instance, d.bison_workspace_id, d.email_provider
+    ),
+    windows AS (
+        SELECT
+            s.bison_instance,
+            s.email_provider,
+            coalesce(sum(s.sent) FILTER (WHERE e.is_whole), 0)::bigint AS sent,
+            coalesce(sum(s.replies) FILTER (WHERE e.is_whole), 0)::bigint AS replies,
+            coalesce(sum(s.sent_before) FILTER (WHERE e.is_whole), 0)::bigint AS sent_before,
+            coalesce(sum(s.replies_before) FILTER (WHERE e.is_whole), 0)::bigint AS replies_before,
+            count(*) FILTER (WHERE e.is_whole IS NOT TRUE AND r.is_active IS NOT FALSE)::integer AS left_out
+        FROM sums AS s
+        LEFT JOIN ends AS e ON e.bison_instance = s.bison_instance AND e.bison_workspace_id = s.bison_workspace_id
+        LEFT JOIN public.client_registry AS r
+            ON r.bison_instance = s.bison_instance AND r.bison_workspace_id = s.bison_workspace_id
+        GROUP BY s.bison_instance, s.email_provider
     ),
     compared AS (
         SELECT
@@ -55,7 +89,7 @@ AS $$
     SELECT
         c.bison_instance,
         c.email_provider,
-        c.snapshot_date,
+        l.day,
         c.sent,
         c.replies,
         round(100.0 * c.replies / nullif(c.sent, 0), 4),
@@ -68,8 +102,9 @@ AS $$
         c.state,
         c.left_out
     FROM compared AS c
+    CROSS JOIN latest AS l
     ORDER BY c.bison_instance, c.email_provider
 $$;
 
 COMMENT ON FUNCTION public.check_provider_reply_rate_drop(date, bigint, numeric, double precision) IS
-    'Per instance and provider: the unique replies per mail of the 7 days that end with on_date (default: the latest recorded day) against the 7 before. is_drop: at least min_sends on both sides, a fall of more than min_fall_percent, and no more probable than alpha by chance; null where state says why nothing can be compared: too few sends, or gap (workspaces_left_out of them were not recorded at an end of a window).';
+    'Per instance and provider: the unique replies per mail of the 7 days that end with on_date (default: the latest recorded day) against the 7 before, in the workspaces recorded at all ends of both; workspaces_left_out is how many active ones were not. is_drop: at least min_sends mails on both sides, a fall of more than min_fall_percent, and no more probable than alpha by chance (p_value). Where state is not compared it is null: too few sends; or gap, when those left out may be why.';
