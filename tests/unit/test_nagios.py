@@ -1,40 +1,16 @@
-"""The line of --nagios, held against the plugin guidelines by a reader of its own."""
+"""The line of --nagios, held against the plugin guidelines."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plugin_line import read_line
 
 from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, WARNING, CheckResult, Limit, State
 from bisonsync.checks.nagios import status_line
 
 STATES: tuple[State, ...] = (OK, WARNING, CRITICAL, UNKNOWN)
-NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
-RANGE = rf"@?(?:(?:~|{NUMBER})?:)?(?:{NUMBER})?"
-# 'label'=value[UOM];[warn];[crit];[min];[max]
-PERFORMANCE = re.compile(
-    rf"(?:'[^'=]+'|[^'= ;]+)=(?:U|{NUMBER})(?:us|ms|s|%|B|KB|MB|TB|c)?(?:;(?:{RANGE})?){{0,2}}(?:;(?:{NUMBER})?){{0,2}}"
-)
-
-
-def read_line(line: str) -> tuple[str, str, list[str]]:
-    """State, text and performance data. Fails for whatever a monitoring system would misread."""
-    assert line.isprintable()
-    assert line.count("|") <= 1
-    assert len(line.encode()) < 4096
-    text, _, data = line.partition(" | ")
-    found = re.fullmatch(r"BISONSYNC (OK|WARNING|CRITICAL|UNKNOWN): (\S.*)", text)
-    assert found, text
-    assert not set('|`$<>&"\\~*?;{}[]!') & set(found[2])
-    parts = data.split(" ") if data else []
-    for part in parts:
-        assert PERFORMANCE.fullmatch(part), part
-    labels = [part.partition("=")[0] for part in parts]
-    assert len(labels) == len(set(labels))
-    return found[1], found[2], parts
 
 
 @pytest.mark.parametrize("state", STATES)
