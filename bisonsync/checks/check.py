@@ -87,6 +87,7 @@ class Look:
     host_now: datetime
     limits: Mapping[str, Mapping[str, Limit]]
     schedule: Mapping[str, timedelta]
+    retention_days: Mapping[str, int] = field(default_factory=dict[str, int])
     reporting_timezone: str = "UTC"
     instances: Mapping[str, str] = field(default_factory=dict[str, str])
     readers: str | Sequence[str] = ()

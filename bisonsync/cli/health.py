@@ -172,6 +172,7 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look
         host_now=host_before + (host_after - host_before) / 2,
         limits=limits,
         schedule=settings.intervals,
+        retention_days=settings.retention_days,
         reporting_timezone=settings.reporting_timezone,
         instances={name: instance.base_url for name, instance in settings.instances.items()},
         readers=session.access_readers,
