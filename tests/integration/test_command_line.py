@@ -18,6 +18,7 @@ from bisonsync.sandbox import Sandbox
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ["poll-accounts"],
+    ["health"],
     ["dashboard"],
     ["runs", "list"],
     ["runs", "show"],
