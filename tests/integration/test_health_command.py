@@ -1,0 +1,179 @@
+"""The command health as operators, cron and monitoring systems call it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import psycopg
+import pytest
+from cli import document, environment, run_cli
+from office import Office
+from plugin_line import read_line
+from terminal import at_terminal
+
+from bisonsync.checks import NAMES, find_check
+from bisonsync.checks.limits import merge_limits
+from bisonsync.errors import ConfigError
+from bisonsync.sandbox import Sandbox
+
+Connection = psycopg.Connection[Any]
+CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
+
+
+def health(dsn: str | None, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return run_cli(["health", *arguments], environment(dsn, **env))
+
+
+def test_an_empty_database_is_not_ok(db: str) -> None:
+    done = health(db, "--json")
+    said = document(done)
+
+    assert done.returncode == CODES[said["verdict"]] > 0
+    assert [check["name"] for check in said["checks"]] == list(NAMES)
+    states = {check["name"]: check["state"] for check in said["checks"]}
+    assert states["freshness"] == states["api"] == "UNKNOWN"
+    assert "bug" not in done.stderr
+    assert not [check for check in said["checks"] if "cannot look" in check["detail"]]
+
+
+def test_every_check_that_is_not_ok_has_a_hint(db: str) -> None:
+    for check in document(health(db, "--json"))["checks"]:
+        assert check["hint"] or check["state"] in ("OK", "not in use"), check["name"]
+
+
+def test_the_object_has_the_parts_that_programs_rely_on(db: str) -> None:
+    said = document(health(db, "--json", "clock"))
+
+    assert {
+        "schema_version",
+        "job",
+        "run_id",
+        "verdict",
+        "started_at",
+        "duration_ms",
+        "counts",
+        "workspaces",
+        "errors",
+    } <= set(said)
+    assert (said["schema_version"], said["job"]) == (1, "health")
+    (check,) = said["checks"]
+    assert {"name", "state", "value", "thresholds", "detail", "hint", "caused_by"} <= set(check)
+    assert (check["name"], check["state"]) == ("clock", "OK")
+
+
+def test_without_a_database_one_line_says_unknown() -> None:
+    done = health("postgresql://nobody@127.0.0.1:9/none", "--nagios")
+
+    assert done.returncode == 3
+    assert done.stdout.count("\n") == 1
+    assert read_line(done.stdout.rstrip("\n"))[0] == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--bogus"], ["no-such-check"], ["--threshold", "freshness"], ["--json", "--nagios"]]
+)
+def test_a_wrong_command_line_is_unknown(db: str, arguments: list[str]) -> None:
+    done = health(db, *arguments)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_no_settings_at_all_is_unknown() -> None:
+    done = health(None)
+
+    assert done.returncode == 3
+    assert "no database URL is given" in done.stderr
+
+
+def test_a_database_without_the_schema_is_not_ok_and_names_the_command(empty_db: str) -> None:
+    done = health(empty_db, "--json")
+    said = document(done)
+
+    assert done.returncode in (2, 3)
+    schema = next(check for check in said["checks"] if check["name"] == "schema")
+    assert (schema["state"], "bisonsync migrate" in schema["hint"]) == ("CRITICAL", True)
+    others = [
+        check for check in said["checks"] if check["state"] not in ("OK", "not in use") and check["name"] != "schema"
+    ]
+    assert {check["caused_by"] for check in others if "cannot look" in check["detail"]} <= {"schema"}
+
+
+def test_the_monitoring_line_and_the_exit_code_agree(db: str) -> None:
+    done = health(db, "--nagios")
+    state, _, data = read_line(done.stdout.removesuffix("\n"))
+
+    assert done.returncode == CODES[state]
+    assert [part for part in data if part.startswith("clock=")]
+
+
+def test_a_flag_moves_a_threshold_of_this_look(db: str, conn: Connection) -> None:
+    with Sandbox(workspaces=1) as sandbox:
+        office = Office(sandbox, db, conn)
+        office.register()
+        assert office.poll().code == 0
+        conn.execute("UPDATE workspace_sync_state SET last_complete_at = now() - interval '6 minutes'")
+
+        as_it_is = office.run("health", "freshness", "--json")
+        moved = office.run("health", "freshness", "--json", "--threshold", "freshness.warning=7m")
+
+    assert (as_it_is.code, as_it_is.document["verdict"]) == (1, "WARNING")
+    assert (moved.code, moved.document["verdict"]) == (0, "OK")
+    assert moved.document["checks"][0]["thresholds"]["warning"] == 420
+
+
+def test_a_look_writes_nothing_unless_it_alerts(db: str, conn: Connection) -> None:
+    health(db)
+    looked = conn.execute("SELECT count(*) FROM email_sync_logs").fetchone()
+    done = health(db, "--alert", "-q")
+    alerted = conn.execute("SELECT job, status, exit_code FROM email_sync_logs").fetchall()
+
+    assert looked == (0,)
+    assert alerted == [("health", "success", done.returncode)]
+    assert done.stdout == ""
+
+
+def test_cron_gets_a_line_for_each_thing_that_is_wrong_and_none_when_quiet_and_well(db: str) -> None:
+    wrong = health(db, "-q", "freshness", "clock")
+    well = health(db, "-q", "clock")
+
+    assert wrong.stdout == ""
+    assert wrong.stderr.startswith("error: freshness UNKNOWN: ")
+    assert (well.returncode, well.stdout, well.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_terminal_gets_a_table_that_fits(db: str, columns: int) -> None:
+    screen = at_terminal(["health"], environment(db), columns=columns)
+
+    assert max(map(len, screen.lines)) <= columns
+    assert screen.line("health: ").startswith("health: ")
+    for name in NAMES:
+        assert [line for line in screen.lines if line.startswith(name)]
+
+
+def test_settings_come_between_the_defaults_and_the_flags() -> None:
+    limits = merge_limits({"freshness": {"warning": "6m", "critical": "20m"}}, {"freshness": {"warning": "7m"}})
+
+    assert limits["freshness"]["warning"].value == 420
+    assert limits["freshness"]["critical"].value == 1200
+    assert limits["freshness"]["page"] == find_check("freshness").LIMITS["page"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"freshnes": {"warning": "6m"}}, "'freshnes' is no check"),
+        ({"freshness": {"warn": "6m"}}, "'warn' is no threshold of freshness"),
+        ({"freshness": {"warning": "soon"}}, "freshness.warning"),
+        ({"account-drop": {"warning": "-1"}}, "account-drop.warning"),
+        ({"account-drop": {"warning": "nan"}}, "account-drop.warning"),
+        ({"account-drop": {"warning": "ten"}}, "account-drop.warning"),
+    ],
+)
+def test_a_threshold_that_makes_no_sense_is_refused(given: dict[str, dict[str, str]], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        merge_limits(given)
+
+    assert message in caught.value.message
