@@ -45,6 +45,8 @@ NEVER_FOR_READERS = [
     "SELECT 1 FROM job_leases",
     "SELECT 1 FROM rate_budgets",
     "SELECT 1 FROM email_account_metadata",
+    "SELECT 1 FROM alert_episodes",
+    "SELECT 1 FROM alert_messages",
     "SELECT slack_webhook_url_ref FROM client_registry",
     "SELECT last_error FROM workspace_sync_state",
     "SELECT errors FROM email_sync_logs",
