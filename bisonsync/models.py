@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 from pydantic_core import core_schema as cs
 
@@ -141,6 +150,53 @@ class SenderEmail(BaseModel):
     interested_leads_count: Count | None = None
     created_at: Moment | None = None
     tags: list[Tag] | None = None
+
+
+def _by_day(pairs: Any) -> Any:
+    """A chart's pairs of day and count as a mapping; a day that comes twice is not to be trusted."""
+    if not isinstance(pairs, list):
+        raise ValueError("not a list of days")  # noqa: TRY004  pydantic collects ValueError alone
+    days: dict[Any, Any] = {}
+    for pair in cast("list[Any]", pairs):
+        if not isinstance(pair, list) or len(cast("list[Any]", pair)) != 2:
+            raise ValueError("not a pair of day and count")
+        day, count = cast("list[Any]", pair)
+        if not isinstance(day, str) or day in days:
+            raise ValueError("a day comes twice, or is none")
+        days[day] = count
+    return days
+
+
+PerDay = Annotated[Mapping[date, Count], BeforeValidator(_by_day)]
+
+
+class DailyStats(BaseModel):
+    """Numbers per day, read from a list of labelled series in any order; labels that nobody asked for are ignored.
+
+    A series that was not sent is None, and a day that is missing from one is not known: neither is 0.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sent: PerDay | None = None
+    replied: PerDay | None = None
+    bounced: PerDay | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_label(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError("not a list of series")  # noqa: TRY004  pydantic collects ValueError alone
+        found: dict[str, Any] = {}
+        for raw in cast("list[Any]", value):
+            given = cast("dict[str, Any]", raw).get("label") if isinstance(raw, dict) else None
+            label = str(given or "").strip().lower()
+            if label not in cls.model_fields:
+                continue
+            if label in found:
+                raise ValueError(f"{label} comes twice")
+            found[label] = cast("dict[str, Any]", raw).get("dates")
+        return found
 
 
 class Workspace(BaseModel):

@@ -51,8 +51,10 @@ class Recorded:
 
 
 @contextlib.contextmanager
-def cassette(name: str, **sandbox: Any) -> Generator[Recorded]:
-    """Play a cassette; or record it from a sandbox with these fields."""
+def cassette(
+    name: str, *, prepare: Callable[[Sandbox], object] = lambda _: None, **sandbox: Any
+) -> Generator[Recorded]:
+    """Play a cassette; or record it from a sandbox with these fields, after ``prepare`` has changed it."""
     path = CASSETTES / f"{name}.yaml"
     if not IS_RECORDING:
         with contextlib.ExitStack() as closing, player().use_cassette(str(path)) as tape:
@@ -62,6 +64,7 @@ def cassette(name: str, **sandbox: Any) -> Generator[Recorded]:
     path.unlink(missing_ok=True)
     tape = player(record_mode="once").use_cassette(str(path))
     with Sandbox(**sandbox) as host, contextlib.ExitStack() as closing, tape:
+        prepare(host)
         yield Recorded(host.url, host.super_admin_token, host.mint, closing)
 
 

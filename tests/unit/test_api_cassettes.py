@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from bisonsync.sandbox.faults import Fault
 SENDERS = "/api/sender-emails"
 # One page and a bit in the first workspace, a few in the others.
 SMALL: dict[str, Any] = {"workspaces": 3, "accounts": 20, "skew": (16,)}
+DAY = date(2026, 1, 5)
 TINY: dict[str, Any] = {"workspaces": 1, "accounts": 2}
 
 
@@ -149,6 +151,30 @@ def test_switch_workspace():
         client.switch_workspace(host.admin_key, 2, who=WHO)
 
         assert client.get_acting_workspace(host.admin_key, who=WHO).id == 2
+
+
+@pytest.mark.parametrize("how", ["filtered", "strings"])
+def test_daily_stats(how: str):
+    faults = (Fault(kind="strings", path="/api/campaign-events"),) if how == "strings" else ()
+
+    def grow(host: Any) -> None:
+        account = host.world.change(1001, emails_sent_count=0, total_replied_count=0, bounced_count=0)
+        host.world.pass_time(1440)
+        host.world.change(account.id, emails_sent_count=12, total_replied_count=3, bounced_count=1)
+
+    with cassette(f"daily_stats_{how}", prepare=grow, **TINY, faults=faults) as host:
+        stats = host.client().get_daily_stats(host.token_of(1), [1001], DAY, date(2026, 1, 6), who=WHO)
+
+    assert stats.sent == {DAY: 0, date(2026, 1, 6): 12}
+    assert stats.replied == {DAY: 0, date(2026, 1, 6): 3}
+    assert stats.bounced == {DAY: 0, date(2026, 1, 6): 1}
+
+
+def test_a_host_without_daily_stats():
+    with cassette("daily_stats_none", **TINY, daily_stats="none") as host, pytest.raises(ApiRefused) as caught:
+        host.client().get_daily_stats(host.token_of(1), [1001], DAY, DAY, who=WHO)
+
+    assert caught.value.status == 404
 
 
 def test_401():

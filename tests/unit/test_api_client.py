@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import httpx
@@ -536,6 +537,41 @@ def test_the_whole_stack_asks_a_real_host():
         assert ask(client).total == 0
 
         client.close()
+
+
+# Daily numbers
+
+
+def test_daily_numbers_are_asked_for_by_mailbox_and_read_by_label():
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        rows = [{"label": "Sent", "dates": [["2026-01-05", "3"]]}, {"label": "Replied", "dates": []}]
+        return httpx.Response(200, json={"data": rows})
+
+    client = client_of(answer)
+
+    stats = client.get_daily_stats(TOKEN, [9, 4], date(2026, 1, 5), date(2026, 1, 7), who=WHO)
+
+    assert (stats.sent, stats.replied, stats.bounced) == ({date(2026, 1, 5): 3}, {}, None)
+    assert list(asked[0].url.params.multi_items()) == [
+        ("start_date", "2026-01-05"),
+        ("end_date", "2026-01-07"),
+        ("sender_email_ids[]", "9"),
+        ("sender_email_ids[]", "4"),
+    ]
+    assert figures(client, "GET /api/campaign-events/stats") == (1, 0, 0, 0)
+
+
+def test_daily_numbers_of_a_wrong_shape_are_asked_for_again_then_refused():
+    wrong = httpx.Response(200, json={"data": [{"label": "Sent", "dates": [["2026-01-05", -1]]}]})
+    client = client_of(in_turn(wrong))
+
+    with pytest.raises(ApiUnavailable, match=r"JSON of another shape: DailyStats\.sent"):
+        client.get_daily_stats(TOKEN, [9], date(2026, 1, 5), date(2026, 1, 5), who=WHO)
+
+    assert figures(client, "GET /api/campaign-events/stats")[0] == 3
 
 
 # Secrets

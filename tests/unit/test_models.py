@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bisonsync.models import BIGINT_MAX, MAX_DEPTH, MintedToken, SenderEmail, Workspace, clean_text, clean_value
+from bisonsync.models import (
+    BIGINT_MAX,
+    MAX_DEPTH,
+    DailyStats,
+    MintedToken,
+    SenderEmail,
+    Workspace,
+    clean_text,
+    clean_value,
+)
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
 JSON = st.recursive(
@@ -209,3 +218,45 @@ def _is_storable(char: str) -> bool:
 
 def _is_storable_text(text: str) -> bool:
     return "\\u0000" not in text and all(map(_is_storable, text))
+
+
+DAY = date(2026, 1, 5)
+
+
+def series(label: Any, *dates: Any) -> dict[str, Any]:
+    return {"label": label, "color": "#f54842", "dates": list(dates)}
+
+
+def test_daily_series_are_known_by_their_label_not_their_place():
+    bounced, sent = series("Bounced", ["2026-01-05", 1]), series(" sent", ["2026-01-06", "12"], ["2026-01-05", 0])
+    odd = [series("Opens by moonlight", "?"), series(None), {"label": 4}, {"label": "Replied"}, "x", None]
+
+    for rows in ([bounced, *odd, sent], [sent, bounced]):
+        stats = DailyStats.model_validate(rows)
+
+        assert stats.sent == {DAY: 0, date(2026, 1, 6): 12}
+        assert stats.bounced == {DAY: 1}
+        assert stats.replied is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {},
+        None,
+        "Sent",
+        [series("Sent"), series("sent")],
+        [series("Sent", ["2026-01-05", 1], ["2026-01-05", 2])],
+        [series("Sent", ["2026-01-05", -1])],
+        [series("Sent", ["2026-01-05", "many"])],
+        [series("Sent", ["2026-01-05", True])],
+        [series("Sent", ["yesterday", 1])],
+        [series("Sent", [20260105, 1])],
+        [series("Sent", ["2026-01-05"])],
+        [series("Sent", "2026-01-05")],
+        [{"label": "Sent", "dates": {"2026-01-05": 1}}],
+    ],
+)
+def test_a_series_that_could_mean_two_things_is_refused(rows: Any):
+    with pytest.raises(ValidationError):
+        DailyStats.model_validate(rows)
