@@ -1,0 +1,131 @@
+"""Measures health on a grown database beside its floor: python benchmarks/health.py [accounts] [days].
+
+The floor is one plain connection that counts the rows of every table a look reads: a look cannot know less.
+A temporary Postgres with fsync on; the rows are made by SQL.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import psycopg
+from poll import PYTHON, bisonsync, database, environment
+
+WORKSPACES = 27
+COUNT_ALL = (
+    "import psycopg, sys\n"
+    "with psycopg.connect(sys.argv[1]) as conn:\n"
+    "    for table in ('sender_emails_cache', 'sender_email_daily', 'provider_performance_history', 'email_sync_logs',"
+    " 'email_sync_log_workspaces', 'api_health_logs', 'workspace_sync_state'):\n"
+    "        conn.execute(f'SELECT count(*) FROM {table}').fetchone()\n"
+)
+
+
+FILL = (
+    """
+    INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name)
+    SELECT 'sim', w, 'Client ' || w FROM generate_series(1, %(workspaces)s) AS w
+    """,
+    """
+    INSERT INTO bisonsync_private.workspace_tokens
+        (bison_instance, bison_workspace_id, token, token_name, status, minted_at, verified_at)
+    SELECT 'sim', w, 'x', 'x', 'valid', now(), now() FROM generate_series(1, %(workspaces)s) AS w
+    """,
+    """
+    INSERT INTO sender_emails_cache (
+        bison_instance, bison_workspace_id, bison_account_id, email_address, domain, emails_sent_count,
+        unique_replied_count, bounced_count, status, daily_limit, email_provider, volume_per_account, price,
+        bison_created_at, first_seen_at
+    )
+    SELECT
+        'sim', 1 + a %% %(workspaces)s, a, 'a' || a || '@d' || a / 3 || '.example.com', 'd' || a / 3 || '.example.com',
+        %(days)s * 40, %(days)s, %(days)s / 4, 'Connected', 40,
+        (ARRAY['Google', 'Microsoft', 'Yahoo', 'Unknown'])[1 + a %% 4], 50, 3,
+        now() - interval '200 days', now() - interval '100 days'
+    FROM generate_series(1, %(accounts)s) AS a
+    """,
+    "SELECT bisonsync_private.make_daily_partitions(current_date - %(days)s, current_date + 40)",
+    """
+    INSERT INTO sender_email_daily (
+        snapshot_date, bison_instance, bison_workspace_id, bison_account_id, emails_sent_count, unique_replied_count,
+        bounced_count, email_provider, domain, is_connected, daily_limit, volume_per_account, price, created_on
+    )
+    SELECT
+        current_date - %(days)s + d, bison_instance, bison_workspace_id, bison_account_id, d * 40, d, d / 4,
+        email_provider, domain, true, 40, 50, 3, date '2026-01-01'
+    FROM generate_series(0, %(days)s) AS d, sender_emails_cache
+    """,
+    """
+    INSERT INTO workspace_snapshots (bison_instance, bison_workspace_id, snapshot_date, accounts, is_complete)
+    SELECT 'sim', w, current_date - %(days)s + d, 1, true
+    FROM generate_series(1, %(workspaces)s) AS w, generate_series(0, %(days)s) AS d
+    """,
+    """
+    INSERT INTO email_sync_logs (run_id, job, host, status, exit_code, started_at, finished_at, duration_ms)
+    SELECT
+        gen_random_uuid(), job, 'h', 'success', 0, now() - n * minutes * interval '1 minute',
+        now() - n * minutes * interval '1 minute', 900
+    FROM (VALUES ('poll-accounts', 3), ('health', 1)) AS v (job, minutes), generate_series(1, 30 * 1440 / minutes) AS n
+    """,
+    """
+    INSERT INTO email_sync_log_workspaces
+        (run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, committed_at)
+    SELECT run_id, 'sim', w, 'Client ' || w, 'complete', '{"accounts_read": 185}', started_at
+    FROM email_sync_logs, generate_series(1, %(workspaces)s) AS w
+    WHERE job = 'poll-accounts'
+    """,
+    """
+    INSERT INTO api_health_logs
+        (run_id, bison_instance, endpoint, api_name, requests, response_time_ms, success, "timestamp")
+    SELECT run_id, 'sim', e, 'emailbison', 350, 150, true, started_at
+    FROM email_sync_logs, (VALUES ('GET /api/sender-emails'), ('GET /api/users')) AS v (e)
+    WHERE job = 'poll-accounts'
+    """,
+    """
+    INSERT INTO workspace_sync_state (
+        bison_instance, bison_workspace_id, resource, last_attempt_at, last_complete_at, read_started_at, total,
+        distinct_ids, verdict, last_run_id
+    )
+    SELECT
+        'sim', w, 'accounts', now(), now(), now(), 185, 185, 'complete',
+        (SELECT run_id FROM email_sync_logs WHERE job = 'poll-accounts' ORDER BY started_at DESC LIMIT 1)
+    FROM generate_series(1, %(workspaces)s) AS w
+    """,
+    "VACUUM ANALYZE",
+)
+
+
+def fill(dsn: str, accounts: int, days: int) -> None:
+    """An agency that has been polled every 3 minutes for 30 days and snapshotted for ``days``."""
+    values = {"workspaces": WORKSPACES, "accounts": accounts, "days": days}
+    with psycopg.connect(dsn, autocommit=True, cursor_factory=psycopg.ClientCursor) as conn:
+        for statement in FILL:
+            conn.execute(statement, values)
+
+
+def main() -> None:
+    accounts, days = (int(text) for text in (sys.argv[1:3] if len(sys.argv) > 2 else ("5000", "90")))
+    with database() as dsn:
+        env = environment(dsn)
+        bisonsync(env, "migrate")
+        fill(dsn, accounts, days)
+        columns: dict[str, list[float]] = {"health": [], "floor": []}
+        for _ in range(6):
+            for name, command in (
+                ("health", [PYTHON, "-m", "bisonsync", "health", "--json"]),
+                ("floor", [PYTHON, "-c", COUNT_ALL, dsn]),
+            ):
+                began = time.perf_counter()
+                done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+                columns[name].append(time.perf_counter() - began)
+                if done.stderr:
+                    sys.exit(done.stderr)
+        health, floor = (statistics.median(column[1:]) for column in columns.values())
+        print(f"health, {accounts:,} accounts, {days} days: {health:.2f} s; counting the same tables: {floor:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
