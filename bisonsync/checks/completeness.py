@@ -1,0 +1,53 @@
+"""Was the last read of every list complete?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
+from bisonsync.checks.freshness import no_workspace
+from bisonsync.checks.wording import named, short, span, worst_first, worst_of
+from bisonsync.run import label
+from bisonsync.store import health_data
+from bisonsync.store.health_data import ListRow
+
+NAME = "completeness"
+# How long a list may go without a complete read before that is more than a warning.
+LIMITS: Mapping[str, Limit] = {"critical": Limit(3600, "s")}
+
+
+def look(look: Look) -> CheckResult:
+    """Take the last verdict of each list; one that was never tried is UNKNOWN."""
+    limits = look.limits[NAME]
+    rows = look.read(health_data.list_lists)
+    if not rows:
+        return no_workspace(NAME, limits)
+    bad = worst_first([_see(look.now, limits, row) for row in rows if row.verdict not in ("complete", "skipped")])
+    first = next((row for row in rows if bad and row.key == bad[0].workspace), None)
+    return CheckResult(
+        NAME,
+        worst_of(bad, OK),
+        f"{len(bad)} of {len(rows)} lists not complete: {bad[0].subject}: {bad[0].detail}"
+        if bad
+        else f"all {len(rows)} lists complete",
+        hint=f"bisonsync {first.job} -w {label(first.key)}" if first else "",
+        value=len(bad),
+        thresholds=limits,
+        findings=bad,
+    )
+
+
+def _see(now: datetime, limits: Mapping[str, Limit], row: ListRow) -> Finding:
+    subject = named(row.key, row.name)
+    if row.verdict is None:
+        kinds = (f"job:{row.job}", "late", "unread")
+        return Finding(subject, UNKNOWN, f"{row.resource} never tried", row.key, kinds=kinds)
+    detail = f"{row.resource} {row.verdict}: {short(row.last_error)}"
+    if row.last_complete_at is None:
+        state, detail = CRITICAL, f"{detail}; never complete"
+    else:
+        age = (now - row.last_complete_at).total_seconds()
+        state = CRITICAL if age > limits["critical"].value else WARNING
+        detail = f"{detail}; last complete {span(age)} ago"
+    return Finding(subject, state, detail, row.key, kinds=(f"error:{row.error_kind or row.verdict}",))

@@ -1,0 +1,15 @@
+"""Do deliveries wait, or are any dead?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bisonsync.checks.check import CheckResult, Limit, Look
+from bisonsync.checks.unused import without
+
+LIMITS: Mapping[str, Limit] = {}
+
+
+def look(look: Look) -> CheckResult:
+    """Not in use while there is nothing of the kind."""
+    return without(look, "inbox", "webhook_delivery_log", "webhooks")

@@ -1,0 +1,149 @@
+"""What the health checks ask of lists, tokens and quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row, scalar_row
+
+from bisonsync.queries import load_queries
+from bisonsync.store.db import Connection
+
+_Q = load_queries("health_data")
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """How one list of an active workspace stands. What was never tried has neither verdict nor times."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    name: str
+    resource: str
+    last_attempt_at: datetime | None
+    last_complete_at: datetime | None
+    verdict: str | None
+    consecutive_failures: int
+    last_error: str | None
+    error_kind: str | None
+    interval_seconds: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The workspace."""
+        return self.bison_instance, self.bison_workspace_id
+
+    @property
+    def job(self) -> str:
+        """The job that reads it."""
+        return f"poll-{self.resource}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropRow:
+    """What became of an active workspace's accounts.
+
+    ``removed`` of ``known`` by the read that removed the largest share, among ``reads``; ``held`` back by the shrink
+    guard of ``live``.
+    """
+
+    bison_instance: str
+    bison_workspace_id: int
+    name: str
+    reads: int
+    removed: int
+    known: int
+    held_since: datetime | None
+    held: int
+    live: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The workspace."""
+        return self.bison_instance, self.bison_workspace_id
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """What is known of a workspace's token: by ``workspaces verify`` (status), and by its last read."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    name: str
+    has_token: bool
+    status: str | None
+    renewed_at: datetime | None
+    last_attempt_at: datetime | None
+    verdict: str | None
+    last_error: str | None
+    error_kind: str | None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The workspace."""
+        return self.bison_instance, self.bison_workspace_id
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    """What a run about the registry said of a super-admin key."""
+
+    job: str
+    started_at: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """How many records of one source and workspace are kept aside; ``total`` is the length of its list."""
+
+    source: str
+    bison_instance: str | None
+    bison_workspace_id: int | None
+    name: str | None
+    total: int | None
+    records: int
+    message: str
+
+
+def list_lists(conn: Connection) -> list[ListRow]:
+    """Every list of every active workspace; accounts also where they were never tried."""
+    with conn.cursor(row_factory=class_row(ListRow)) as cursor:
+        return cursor.execute(_Q["list_lists"]).fetchall()
+
+
+def list_drops(conn: Connection, since: datetime) -> list[DropRow]:
+    """Every active workspace with its reads since a moment."""
+    with conn.cursor(row_factory=class_row(DropRow)) as cursor:
+        return cursor.execute(_Q["list_drops"], {"since": since}).fetchall()
+
+
+def list_token_states(conn: Connection) -> list[TokenState]:
+    """Every active workspace with what is known of its token."""
+    with conn.cursor(row_factory=class_row(TokenState)) as cursor:
+        return cursor.execute(_Q["list_token_states"]).fetchall()
+
+
+def list_refused_keys(conn: Connection, since: datetime) -> list[RefusedKey]:
+    """What the last runs of ``workspaces …`` since a moment said of super-admin keys, the newest first."""
+    with conn.cursor(row_factory=class_row(RefusedKey)) as cursor:
+        return cursor.execute(_Q["list_refused_keys"], {"since": since}).fetchall()
+
+
+def list_quarantined(conn: Connection) -> list[Quarantined]:
+    """What is kept aside now, the most first."""
+    with conn.cursor(row_factory=class_row(Quarantined)) as cursor:
+        return cursor.execute(_Q["list_quarantined"]).fetchall()
+
+
+def count_read_lists(conn: Connection) -> int:
+    """How many lists of active workspaces were ever tried."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["count_read_lists"]).fetchone() or 0
+
+
+def has_table(conn: Connection, name: str) -> bool:
+    """Whether there is a table of this name."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(_Q["find_table"], {"name": name}).fetchone())

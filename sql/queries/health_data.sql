@@ -1,0 +1,172 @@
+-- name: list_lists
+-- How each list of each active workspace stands, with the kind of error of its last attempt; locks nothing.
+SELECT
+    r.bison_instance,
+    r.bison_workspace_id,
+    coalesce(r.display_name, r.workspace_name) AS name,
+    l.resource,
+    s.last_attempt_at,
+    s.last_complete_at,
+    s.verdict,
+    coalesce(s.consecutive_failures, 0) AS consecutive_failures,
+    s.last_error,
+    w.error ->> 'kind' AS error_kind,
+    coalesce(s.interval_seconds, 180) AS interval_seconds
+FROM client_registry AS r
+CROSS JOIN LATERAL (
+    SELECT 'accounts' AS resource
+    UNION
+    SELECT k.resource
+    FROM workspace_sync_state AS k
+    WHERE k.bison_instance = r.bison_instance AND k.bison_workspace_id = r.bison_workspace_id
+) AS l
+LEFT JOIN workspace_sync_state AS s
+    ON s.bison_instance = r.bison_instance AND s.bison_workspace_id = r.bison_workspace_id AND s.resource = l.resource
+LEFT JOIN email_sync_log_workspaces AS w
+    ON
+        w.run_id = s.last_run_id
+        AND w.bison_instance = r.bison_instance
+        AND w.bison_workspace_id = r.bison_workspace_id
+WHERE r.is_active
+ORDER BY r.bison_instance, r.bison_workspace_id, l.resource;
+
+-- name: list_drops
+-- Of each active workspace: its reads since a moment, the one that removed the largest share of its accounts, and how
+-- many accounts the shrink guard holds back; locks nothing.
+WITH reads AS (
+    SELECT
+        w.bison_instance,
+        w.bison_workspace_id,
+        coalesce((w.counts ->> 'removed')::bigint, 0) AS removed,
+        -- Those that were there before it: what it read and had known, and what it removed.
+        coalesce((w.counts ->> 'accounts_read')::bigint, 0)
+        - coalesce((w.counts ->> 'inserted')::bigint, 0)
+        - coalesce((w.counts ->> 'restored')::bigint, 0)
+        + coalesce((w.counts ->> 'removed')::bigint, 0) AS known
+    FROM email_sync_logs AS l
+    INNER JOIN email_sync_log_workspaces AS w USING (run_id)
+    WHERE
+        l.job = 'poll-accounts'
+        -- A run's reads come later than its begin; the index is on that.
+        AND l.started_at > %(since)s::timestamptz - interval '1 hour'
+        AND w.committed_at > %(since)s::timestamptz
+),
+
+worst AS (
+    SELECT DISTINCT ON (d.bison_instance, d.bison_workspace_id)
+        d.bison_instance, d.bison_workspace_id, d.removed, d.known,
+        count(*) OVER (PARTITION BY d.bison_instance, d.bison_workspace_id) AS reads
+    FROM reads AS d
+    ORDER BY d.bison_instance, d.bison_workspace_id, d.removed::numeric / nullif(d.known, 0) DESC NULLS LAST
+)
+
+SELECT
+    r.bison_instance,
+    r.bison_workspace_id,
+    coalesce(r.display_name, r.workspace_name) AS name,
+    coalesce(w.reads, 0) AS reads,
+    coalesce(w.removed, 0) AS removed,
+    coalesce(w.known, 0) AS known,
+    s.shrink_pending_since AS held_since,
+    coalesce(cardinality(s.shrink_missing_ids), 0) AS held,
+    CASE WHEN s.shrink_pending_since IS NULL THEN 0 ELSE (
+        SELECT count(*)
+        FROM sender_emails_cache AS c
+        WHERE
+            c.bison_instance = r.bison_instance
+            AND c.bison_workspace_id = r.bison_workspace_id
+            AND c.removed_at IS NULL
+    ) END AS live
+FROM client_registry AS r
+LEFT JOIN worst AS w ON w.bison_instance = r.bison_instance AND w.bison_workspace_id = r.bison_workspace_id
+LEFT JOIN workspace_sync_state AS s
+    ON s.bison_instance = r.bison_instance AND s.bison_workspace_id = r.bison_workspace_id AND s.resource = 'accounts'
+WHERE r.is_active
+ORDER BY r.bison_instance, r.bison_workspace_id;
+
+-- name: list_token_states
+-- What is known of the token of each active workspace, never the token, and how its last read ended; locks nothing.
+SELECT
+    r.bison_instance,
+    r.bison_workspace_id,
+    coalesce(r.display_name, r.workspace_name) AS name,
+    t.token IS NOT NULL AS has_token,
+    t.status,
+    greatest(t.minted_at, t.verified_at) AS renewed_at,
+    s.last_attempt_at,
+    s.verdict,
+    s.last_error,
+    w.error ->> 'kind' AS error_kind
+FROM client_registry AS r
+LEFT JOIN bisonsync_private.workspace_tokens AS t USING (bison_instance, bison_workspace_id)
+LEFT JOIN LATERAL (
+    SELECT k.last_attempt_at, k.verdict, k.last_error, k.last_run_id
+    FROM workspace_sync_state AS k
+    WHERE k.bison_instance = r.bison_instance AND k.bison_workspace_id = r.bison_workspace_id
+    ORDER BY k.last_attempt_at DESC NULLS LAST
+    LIMIT 1
+) AS s ON true
+LEFT JOIN email_sync_log_workspaces AS w
+    ON
+        w.run_id = s.last_run_id
+        AND w.bison_instance = r.bison_instance
+        AND w.bison_workspace_id = r.bison_workspace_id
+WHERE r.is_active
+ORDER BY r.bison_instance, r.bison_workspace_id;
+
+-- name: list_refused_keys
+-- What the newest run of each job about the registry since a moment said of credentials of no single workspace.
+SELECT l.job, l.started_at, e.error ->> 'message' AS message
+FROM (
+    SELECT DISTINCT ON (n.job) n.job, n.started_at, n.errors
+    FROM email_sync_logs AS n
+    WHERE n.job LIKE 'workspaces-%%' AND n.started_at > %(since)s::timestamptz AND n.status <> 'running'
+    ORDER BY n.job, n.started_at DESC
+) AS l
+CROSS JOIN LATERAL jsonb_array_elements(l.errors) AS e (error)
+WHERE e.error ->> 'kind' = 'credentials' AND e.error ->> 'workspace' IS NULL
+ORDER BY l.started_at DESC;
+
+-- name: list_quarantined
+-- The open entries of the quarantine, counted per source and workspace that is read, with how many rows its list has;
+-- locks nothing.
+SELECT
+    e.source,
+    e.bison_instance,
+    e.bison_workspace_id,
+    coalesce(r.display_name, r.workspace_name, e.workspace) AS name,
+    s.total,
+    e.records,
+    e.message
+FROM (
+    SELECT
+        d.source,
+        d.bison_instance,
+        d.bison_workspace_id,
+        max(d.workspace) AS workspace,
+        count(DISTINCT coalesce(d.record_id, d.row_hash)) AS records,
+        min(concat_ws(': ', nullif(d.field, ''), coalesce(d.message, d.error_type))) AS message
+    FROM data_validation_errors AS d
+    WHERE d.resolved_at IS NULL
+    GROUP BY d.source, d.bison_instance, d.bison_workspace_id
+) AS e
+LEFT JOIN client_registry AS r
+    ON r.bison_instance = e.bison_instance AND r.bison_workspace_id = e.bison_workspace_id
+LEFT JOIN workspace_sync_state AS s
+    ON
+        s.bison_instance = e.bison_instance
+        AND s.bison_workspace_id = e.bison_workspace_id
+        AND s.resource = e.source
+WHERE r.is_active IS DISTINCT FROM false
+ORDER BY e.records DESC, e.source, e.bison_instance, e.bison_workspace_id;
+
+-- name: count_read_lists
+-- How many lists of active workspaces were ever tried.
+SELECT count(*)
+FROM workspace_sync_state AS s
+INNER JOIN client_registry AS r USING (bison_instance, bison_workspace_id)
+WHERE r.is_active AND s.last_attempt_at IS NOT NULL;
+
+-- name: find_table
+-- Whether there is a table or view of this name in public.
+SELECT to_regclass('public.' || quote_ident(%(name)s::text)) IS NOT NULL;
