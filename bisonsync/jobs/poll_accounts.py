@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from bisonsync.api.client import InstanceClient, ServiceMeter
 from bisonsync.api.lanes import Lanes
@@ -98,6 +98,9 @@ def run(run: Run, policy: Policy) -> Result:
                 thread.join(0.2)
                 run.progress("sender emails", tally.read, tally.expected)
                 run.clock.check()
+        if any(outcome.verdict == "skipped" and not outcome.note for outcome in outcomes.values()):
+            # The stop came so early that every thread had ended before it could be waited for.
+            run.clock.check()
     except Stopped as stop:
         for lane in lanes:
             lane.close(timeout_seconds=0)
@@ -144,7 +147,7 @@ def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
     }
     for name in _COUNTERS:
         fields[name] = getattr(row, name)
-    return row.id, json.dumps(fields, allow_nan=False)
+    return row.id, to_json(fields, inf_nan_mode="null").decode()
 
 
 def _in_words(fault: Mapping[str, Any]) -> str:
