@@ -43,6 +43,7 @@ from bisonsync.run import (
 
 if TYPE_CHECKING:
     from bisonsync.api.client import InstanceClient
+    from bisonsync.api.heartbeat import Heartbeat
     from bisonsync.settings import Sources
     from bisonsync.settings.models import Instance, Settings
     from bisonsync.store.db import Connection, Database
@@ -81,6 +82,7 @@ class Options:
     jitter_seconds: float = 0.0
     lock_wait_seconds: float = 0.0
     skip_if_locked: bool = False
+    heartbeat_url_file: str | None = None
 
 
 def execute(options: Options, job: str, body: Callable[[Session], Result], *, counts: Sequence[str] = ()) -> NoReturn:
@@ -96,13 +98,18 @@ def execute(options: Options, job: str, body: Callable[[Session], Result], *, co
 
 def leave(code: int) -> NoReturn:
     """End the process at once: tearing the interpreter down would cost as much as importing half of it."""
+    os._exit(_flush(code))
+
+
+def _flush(code: int) -> int:
+    """Write out what was printed; the exit code, which is never 0 when nobody can read it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             # The reader of a pipe is gone; there is nobody left to tell.
             code = code or 1
-    os._exit(code)
+    return code
 
 
 class Session:
@@ -127,6 +134,7 @@ class Session:
         self._clients: list[InstanceClient] = []
         self._ledger_open = False
         self._heart: threading.Event | None = None
+        self._heartbeat: Heartbeat | None = None
         self._give_up_at = float("inf")
         self._is_stopping = False
         self._left_out: tuple[WorkspaceOutcome, ...] = ()
@@ -326,6 +334,7 @@ class Session:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         try:
+            self._begin_heartbeat()
             return body(self)
         except LeaseBusy as error:
             problem = Problem.of(error)
@@ -379,6 +388,8 @@ class Session:
                 result = replace(result, problems=(*result.problems, Problem.of(error)))
                 code, verdict = self.judge(result)
         self.print_result(result, result.all_problems, verdict)
+        if self._heartbeat is not None:
+            self._end_heartbeat(self._heartbeat, _flush(code))
         for database in self._databases:
             self._quietly(database.close)
         return code
@@ -482,6 +493,41 @@ class Session:
             action()
         except BisonsyncError:
             return
+
+    # Dead-man pings
+
+    def _begin_heartbeat(self) -> None:
+        """Tell the watcher of this job, if it has one, that it begins. Raises ConfigError for an unusable address."""
+        from bisonsync import settings
+
+        if self.options.heartbeat_url_file:
+            url = settings.read_heartbeat_url_file(self.options.heartbeat_url_file, environ=os.environ)
+        elif self.job in settings.HEARTBEAT_JOBS:
+            url = self.sources.heartbeat_url(self.job)
+        else:
+            url = None
+        # A dry run is no sign of life.
+        if url and not self.options.dry_run:
+            from bisonsync.api.heartbeat import Heartbeat
+
+            self._heartbeat = Heartbeat(url, user_agent=f"bisonsync/{__version__}")
+            self._heartbeat.begin()
+
+    def _end_heartbeat(self, heartbeat: Heartbeat, code: int) -> None:
+        """Tell the watcher how the run ended, and keep how that went if the database was used; changes nothing else."""
+        error = heartbeat.end(code)
+        if error:
+            self.output.log(f"the dead-man ping for the end of {self.job} failed: {error}", level="warning")
+        elif heartbeat.begin_error:
+            begin_error = heartbeat.begin_error
+            self.output.log(f"the dead-man ping for the begin of {self.job} failed: {begin_error}", level="warning")
+        if not self._databases:
+            return
+        from bisonsync.store import heartbeats
+
+        database = self._database(max_connections=1, clock=SystemClock(), first_connect_seconds=0.0)
+        database.deadline = self.clock.monotonic() + LEDGER_HASTE_SECONDS
+        self._quietly(lambda: database.run(lambda conn: heartbeats.upsert(conn, self.job, error=error)))
 
     # Leases
 

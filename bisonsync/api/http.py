@@ -74,10 +74,13 @@ class Http:
         self._opened: list[httpx.BaseTransport] = []
 
     def send(self, method: str, path: str, *, token: str, give_up_at: float, body: bytes | None = None) -> Answer:
-        """One exchange. ``give_up_at`` is a monotonic instant after which no more bytes are waited for."""
+        """One exchange. ``give_up_at`` is a monotonic instant after which no more bytes are waited for.
+
+        An empty ``token`` is not sent.
+        """
         headers = {
             "Accept": "application/json",
-            "Authorization": f"Bearer {token}",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
             "User-Agent": self._user_agent,
             "Accept-Encoding": "gzip",
         }

@@ -39,6 +39,10 @@ Jitter = Annotated[
 LockWait = Annotated[
     str | None, typer.Option("--lock-wait", metavar="30s", help="Wait so long for workspaces held by another run.")
 ]
+HeartbeatUrlFile = Annotated[
+    str | None,
+    typer.Option("--heartbeat-url-file", metavar="PATH", help="Ping the address in this file: begin and end."),
+]
 SkipIfLocked = Annotated[bool, typer.Option("--skip-if-locked", help="Exit 0 when another run holds everything.")]
 
 
@@ -57,6 +61,7 @@ def _shape(
     jitter: Jitter = None,
     lock_wait: LockWait = None,
     skip_if_locked: SkipIfLocked = False,
+    heartbeat_url_file: HeartbeatUrlFile = None,
 ) -> None:
     """Carries the signature of the global options."""
 
@@ -175,4 +180,5 @@ def _options(given: dict[str, Any]) -> Options:
         jitter_seconds=seconds(given.get("jitter"), "--jitter") or 0.0,
         lock_wait_seconds=seconds(given.get("lock_wait"), "--lock-wait") or 0.0,
         skip_if_locked=given.get("skip_if_locked", False),
+        heartbeat_url_file=given.get("heartbeat_url_file"),
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .problems import Problem
-from .sources import Sources, locate
+from .secret_files import HEARTBEAT_JOBS
+from .sources import Sources, locate, read_heartbeat_url_file
 
 if TYPE_CHECKING:
     from .models import Settings
 
-__all__ = ["Problem", "Sources", "load", "locate"]
+__all__ = ["HEARTBEAT_JOBS", "Problem", "Sources", "load", "locate", "read_heartbeat_url_file"]
 
 
 def load(sources: Sources) -> Settings:

@@ -132,6 +132,10 @@ class _Builder:
             entry = replace(entry, key=("instances", name, *entry.key[2:]))
         elif entry.key[:2] == ("webhooks", "secrets") and len(entry.key) == 3:
             entry = replace(entry, key=("webhooks", "secrets", entry.key[2].lower()))
+        elif entry.key[:1] == ("heartbeats",) and len(entry.key) == 2:
+            # No variable can hold the hyphen of a job's name.
+            job, file, _ = entry.key[1].partition("_file")
+            entry = replace(entry, key=("heartbeats", job.replace("_", "-") + file))
         key = value_key(entry.key)
         prefixes = [key[:length] for length in range(1, len(key) + 1)]
         other = next((self._settled[prefix] for prefix in prefixes if prefix in self._settled), self._begun.get(key))

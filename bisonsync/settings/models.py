@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bisonsync.durations import parse_duration
+
+from .secret_files import HEARTBEAT_JOBS
+from .urls import split_url
 
 PROVIDERS = {
     "Gmail": "Google",
@@ -100,42 +101,8 @@ def _like(name: str, known: set[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ", as UTC or Europe/Berlin are"
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _split(value: str) -> SplitResult:
-    """Return the parts of an http address without login. No message repeats what may hold one."""
-    text = value.strip()
-    if re.search(r"[\s\x00-\x1f\x7f\\]", text):
-        raise ValueError("holds a blank, a backslash or a control character")
-    if "://" not in text:
-        raise ValueError("is no address: it must start with https://")
-    try:
-        parts = urlsplit(text)
-        is_whole = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_whole = False
-        parts = urlsplit("")
-    if not is_whole:
-        raise ValueError("is no address: its host or port cannot be read")
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("must start with https://")
-    if "@" in parts.netloc:
-        raise ValueError("must not hold a user name or password: the key goes into api_key_file")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError(
-            "plain http would send the key unencrypted: write https:// (http only to 127.0.0.1 or localhost)"
-        )
-    return parts
-
-
 def _base_url(value: str) -> str:
-    parts = _split(value)
+    parts = split_url(value)
     if "?" in value or "#" in value:
         raise ValueError("must not hold a ? or #: give the address of the instance alone")
     host = parts.hostname or ""
@@ -160,7 +127,7 @@ def _header_value(secret: SecretStr) -> SecretStr:
 
 
 def _secret_url(secret: SecretStr) -> SecretStr:
-    _split(secret.get_secret_value())
+    split_url(secret.get_secret_value())
     return SecretStr(secret.get_secret_value().strip())
 
 
@@ -293,6 +260,10 @@ class Settings(BaseSettings):
     schedule: dict[Annotated[str, AfterValidator(_known(SCHEDULE, "scheduled job"))], Interval] = {}
     retention: dict[Annotated[str, AfterValidator(_known(RETENTION, "table with a retention"))], Count] = {}
     alerts: Alerts = Alerts()
+    heartbeats: dict[
+        Annotated[str, AfterValidator(_known(HEARTBEAT_JOBS, "job with a dead-man ping"))],
+        Annotated[SecretStr, AfterValidator(_secret_url)],
+    ] = {}
     access: Access = Access()
     webhooks: Webhooks = Webhooks()
 

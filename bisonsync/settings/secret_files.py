@@ -20,6 +20,16 @@ _SECRETS: tuple[Key, ...] = (
     ("alerts", "slack_webhook_url"),
     ("alerts", "channels", "*"),
     ("webhooks", "secrets", "*"),
+    ("heartbeats", "*"),
+)
+# Jobs as the ledger names them, whose address to ping may stand in the settings.
+HEARTBEAT_JOBS = (
+    "poll-accounts",
+    "snapshot-providers",
+    "health",
+    "prune",
+    "workspaces-discover",
+    "workspaces-mint-tokens",
 )
 _SUSPECT = re.compile("secret|token|password|key|webhook_url", re.IGNORECASE)
 # Tables whose keys the operator makes up: a tag called "Keynote" is no secret.

@@ -16,6 +16,7 @@ from . import dsn, layers
 from .layers import Entry
 from .problems import Problem, refuse
 from .secret_files import OTHERS_ANY, OTHERS_WRITE, Key, SecretReader, may_hold_secret, names_file, value_key
+from .urls import split_url
 
 LOCAL_CONFIG = Path("bisonsync.toml")
 SYSTEM_CONFIG = Path("/etc/bisonsync/config.toml")
@@ -58,6 +59,11 @@ class Sources:
             return Problem(entry.origin, f"this is no Postgres address: {error}", dsn.FORMS)
         return found
 
+    def heartbeat_url(self, job: str) -> str | None:
+        """Return the address that ``job`` is to ping, if one is set. Raises ConfigError when it cannot be used."""
+        entry = self.entries.get(("heartbeats", job)) or self.entries.get(("heartbeats", f"{job}_file"))
+        return None if entry is None else _usable_url(self.read_secret(entry), entry.origin)
+
     def read_secret(self, entry: Entry) -> str | Problem:
         """Return the secret that an entry gives, itself or by a file, or what is wrong with it."""
         if not isinstance(entry.value, str):
@@ -87,8 +93,13 @@ def locate(
     merged = layers.merge(
         [file_entries, layers.environment_layer(environ, problems), layers.option_layer(overrides, problems)]
     )
-    places = {name: environ[name] for name in ("CREDENTIALS_DIRECTORY", "HOME") if environ.get(name)}
-    return Sources(path, merged, tuple(problems), SecretReader(places))
+    return Sources(path, merged, tuple(problems), _secret_reader(environ))
+
+
+def read_heartbeat_url_file(given: str, *, environ: Mapping[str, str]) -> str:
+    """Return the address in the file of --heartbeat-url-file. Raises ConfigError when it cannot be used."""
+    origin = "option --heartbeat-url-file"
+    return _usable_url(_secret_reader(environ).read(given.strip(), Path.cwd(), origin), origin)
 
 
 def config_candidates(environ: Mapping[str, str]) -> list[Path]:
@@ -98,6 +109,22 @@ def config_candidates(environ: Mapping[str, str]) -> list[Path]:
         base = f"{environ['HOME']}/.config" if environ.get("HOME") else ""
     user = [Path(base) / "bisonsync" / "config.toml"] if base else []
     return [LOCAL_CONFIG, *user, SYSTEM_CONFIG]
+
+
+def _secret_reader(environ: Mapping[str, str]) -> SecretReader:
+    return SecretReader({name: environ[name] for name in ("CREDENTIALS_DIRECTORY", "HOME") if environ.get(name)})
+
+
+def _usable_url(found: str | Problem, origin: str) -> str:
+    try:
+        if isinstance(found, Problem):
+            raise refuse([found])
+        split_url(found)
+    except ValueError as error:
+        raise refuse(
+            [Problem(origin, str(error), "give the address that the watcher shows, and nothing else")]
+        ) from None
+    return found
 
 
 def _read_config(

@@ -77,6 +77,8 @@ def test_reads_every_secret_by_file(folder):
         slack_webhook_url_file = "s"
         [webhooks.secrets]
         "sim/5_file" = "s"
+        [heartbeats]
+        poll-accounts_file = "s"
     """
     write(folder / "url", "postgresql://me:pw@h/x\n")
 
@@ -87,6 +89,7 @@ def test_reads_every_secret_by_file(folder):
         loaded.instances["sim"].workspaces[5].api_key,
         loaded.alerts.slack_webhook_url,
         loaded.webhooks.secrets["sim/5"],
+        loaded.heartbeats["poll-accounts"],
     ]
     assert [secret.get_secret_value() for secret in others] == ["https://s.example.com"] * 3
 
