@@ -91,7 +91,7 @@ def test_reads_every_secret_by_file(folder):
         loaded.webhooks.secrets["sim/5"],
         loaded.heartbeats["poll-accounts"],
     ]
-    assert [secret.get_secret_value() for secret in others] == ["https://s.example.com"] * 3
+    assert [secret.get_secret_value() for secret in others] == ["https://s.example.com"] * 4
 
 
 def test_a_file_that_a_stronger_value_replaces_is_not_read(folder):
