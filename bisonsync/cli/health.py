@@ -176,6 +176,7 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look
         reporting_timezone=settings.reporting_timezone,
         instances={name: instance.base_url for name, instance in settings.instances.items()},
         readers=session.access_readers,
+        heartbeats_expected=bool(settings.heartbeats),
     )
 
 
