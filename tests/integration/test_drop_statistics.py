@@ -167,7 +167,7 @@ def _exact(recent: int, replies: int, before: int, replies_before: int) -> Fract
         ((2_000_000, 60_000, 2_000_000, 0), 1.0),
         ((10**9, 10**7, 10**9, 10**7), 0.5),
         # More replies than mails, as a host may count them: each mail counts as replied to.
-        ((10, 15, 10, 8), 1.0),
+        ((10, 12, 12, 11), 1.0),
         ((10, 5, 10, 15), 252 / 15_504),
     ],
 )
