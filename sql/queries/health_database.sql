@@ -1,0 +1,54 @@
+-- name: has_access_rules
+-- Whether the functions that know the access rules are there; locks nothing.
+SELECT to_regprocedure('bisonsync_private.access_changes(jsonb)') IS NOT NULL;
+
+-- name: get_database_size
+-- Bytes of the whole database on disk.
+SELECT pg_database_size(current_database());
+
+-- name: list_table_sizes
+-- Our tables with their sizes and their dead rows, partitions one by one under the table they are part of; locks nothing.
+WITH ours AS (
+    SELECT DISTINCT c.oid, c.relnamespace, c.relname
+    FROM bisonsync_private.access_list() AS l
+    INNER JOIN pg_class AS c ON c.oid = to_regclass(l.identity)
+    WHERE l.kind = 'TABLE' AND c.relkind = 'r'
+)
+
+SELECT
+    o.relname::text AS name,
+    coalesce(p.relname, o.relname)::text AS part_of,
+    -- Null for a table that was dropped meanwhile.
+    coalesce(pg_total_relation_size(o.oid), 0) AS bytes,
+    coalesce(s.n_live_tup, 0) AS live_rows,
+    coalesce(s.n_dead_tup, 0) AS dead_rows
+FROM ours AS o
+LEFT JOIN pg_inherits AS i ON i.inhrelid = o.oid
+LEFT JOIN pg_class AS p ON p.oid = i.inhparent
+LEFT JOIN pg_stat_user_tables AS s ON s.relid = o.oid
+ORDER BY bytes DESC, name;
+
+-- name: find_sizes_before
+-- The sizes in MB of large tables as the last prune left them, and when that was; locks nothing.
+SELECT l.finished_at, l.counts
+FROM email_sync_logs AS l
+WHERE
+    l.job = 'prune'
+    AND l.status IN ('success', 'partial')
+    AND l.finished_at <= %(now)s::timestamptz
+    AND l.started_at > %(now)s::timestamptz - interval '7 days'
+ORDER BY l.started_at DESC
+LIMIT 1;
+
+-- name: list_partition_days
+-- The partitions of sender_email_daily, the oldest first: from when to before when, how many days of retention each is
+-- late for being dropped (negative: not due), and today; locks nothing.
+SELECT
+    p.partition AS name,
+    p.first_day,
+    p.next_day,
+    (t.today - %(retention_days)s::integer) - p.next_day AS days_late,
+    t.today
+FROM (SELECT (%(now)s::timestamptz AT TIME ZONE %(timezone)s::text)::date AS today) AS t
+CROSS JOIN bisonsync_private.daily_partitions() AS p
+ORDER BY p.first_day;
