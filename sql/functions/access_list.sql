@@ -48,6 +48,7 @@ AS $$
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_account_status_stats', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.cleanup_old_email_sync_logs', '{EXECUTE}', NULL, false),
+    ('FUNCTION', 'public.aggregate_provider_stats', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.fall_p_value', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.check_provider_reply_rate_drop', '{EXECUTE}', '{*}', false)
     UNION ALL
