@@ -1,0 +1,303 @@
+"""Alarms: keeps book of what is wrong since when, and sends the messages that are due of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from bisonsync.api.slack_messages import Alarm, Body, Kind, alarm_message, check_message, repeated
+from bisonsync.checks.check import CheckResult
+from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, Sighting, follow, sight
+from bisonsync.errors import ApiError, ApiUnavailable, ConfigError, Stopped
+from bisonsync.run import Problem, label
+from bisonsync.store import alerts as store
+from bisonsync.store.alerts import ClaimedMessage, ClientRow, Episode, NewMessage
+
+if TYPE_CHECKING:
+    from bisonsync.api.slack import Delivery
+    from bisonsync.clock import Clock
+    from bisonsync.store.db import Connection, Database
+
+# Longer than any attempt: what is claimed for longer belongs to a run that died.
+CLAIM_SECONDS = 60.0
+# The next run, a minute later, sends the rest.
+LONGEST_DELIVERY_SECONDS = 45.0
+FIRST_PAUSE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0
+
+What = Kind | Literal["seen", "opened", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of an episode: first seen, opened or closed without a message, or the message that was made."""
+
+    check: str
+    scope: str
+    what: What
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a look changed, and what hinders messages (which never fails the job)."""
+
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """How many messages were received, how many attempts failed, how many messages wait; why, per channel."""
+
+    sent: int = 0
+    failed: int = 0
+    waiting: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What an observation made of an episode: from none or an open one, with or without a message."""
+
+    seen: Sighting
+    before: Episode | None
+    after: Episode
+    kind: Kind | None
+
+    @property
+    def what(self) -> What | None:
+        """The change that somebody may want to hear of."""
+        if self.kind is not None:
+            return self.kind
+        if self.before is None:
+            return "opened" if self.after.opened_at else "seen"
+        if self.after.closed_at is not None:
+            return "closed"
+        return "opened" if self.after.opened_at != self.before.opened_at else None
+
+
+class Sender(Protocol):
+    """What posts messages; ``send`` never raises for what the other side does."""
+
+    @property
+    def channels(self) -> frozenset[str]: ...
+
+    def neighbours(self, channel: str) -> frozenset[str]: ...
+
+    def send(self, channel: str, body: Mapping[str, Any], *, now: datetime) -> Delivery: ...
+
+
+def observe(
+    conn: Connection,
+    results: Sequence[CheckResult],
+    *,
+    now: datetime,
+    policy: Policy,
+    clients: Sequence[ClientRow] | None = None,
+) -> Observed:
+    """Turn what checks say into episodes and messages for the outbox, in the caller's transaction.
+
+    ``now`` is the look's time: a second call with the same changes nothing, so a transaction may be repeated.
+    ``clients`` are those of the registry unless given.
+    """
+    told_of, problems = _clients(store.list_clients(conn) if clients is None else clients, policy)
+    before = {episode.key: episode for episode in store.lock_open_episodes(conn, [result.name for result in results])}
+    seen = sight(results, told_of, policy, alarmed=store.list_open_checks(conn))
+    steps = list(_steps(seen, before, now, policy))
+    # Of a client that has no channel any more nobody tells the end.
+    gone = [replace(before[key], closed_at=now) for key in before.keys() - {sighting.key for sighting in seen}]
+    ids = {key: episode.id for key, episode in before.items() if episode.id is not None}
+    ids |= store.insert_episodes(conn, [step.after for step in steps if step.before is None])
+    store.update_episodes(conn, [*(step.after for step in steps if step.before is not None), *gone])
+    # What is without an id another run has opened in the meantime.
+    told: list[tuple[_Step, int, What | None]] = [
+        (step, ids[step.after.key], step.what) for step in steps if step.after.key in ids
+    ]
+    changes = [Change(*step.after.key, what) for step, _, what in told if what is not None]
+    changes += [Change(*episode.key, "closed") for episode in gone]
+    store.drop_reminders(conn, [number for step, number, _ in told if step.kind or step.after.closed_at], now)
+    store.insert_messages(conn, [_message(step, number, now) for step, number, _ in told if step.kind], now)
+    if changes:
+        store.notify_change(conn)
+    return Observed(tuple(changes), problems)
+
+
+def deliver(
+    database: Database, sender: Sender, *, now: datetime, clock: Clock, give_up_at: float = math.inf
+) -> DeliveryReport:
+    """Send what is due from the outbox, the oldest of each channel first, at most one message a second and channel.
+
+    Each message is recorded as sent before it is, in a transaction of its own. A channel that fails is left for this
+    run, and with it those of the same host. ``now`` is the database's time, ``give_up_at`` a monotonic instant.
+    Raises DatabaseError and Stopped, and nothing for what the other side does.
+    """
+    began = clock.monotonic()
+    end = min(give_up_at, began + LONGEST_DELIVERY_SECONDS)
+    usable: set[str] = set(sender.channels)
+    sent = failed = 0
+    errors: dict[str, str] = {}
+    while usable and clock.monotonic() < end:
+        at = now + timedelta(seconds=clock.monotonic() - began)
+        message = database.run(partial(store.claim_message, channels=sorted(usable), now=at, ttl_seconds=CLAIM_SECONDS))
+        if message is None:
+            break
+        delivery = _send(database, sender, message, at, clock)
+        at = now + timedelta(seconds=clock.monotonic() - began)
+        _record(database, message, delivery, at)
+        if delivery.is_delivered:
+            sent += 1
+            continue
+        failed += 1
+        errors.setdefault(message.channel, delivery.error)
+        if not delivery.is_about_message:
+            usable -= {message.channel} if delivery.is_refused else sender.neighbours(message.channel)
+    waiting = database.run(store.count_waiting)
+    return DeliveryReport(sent, failed, waiting, tuple(_undelivered(name, error) for name, error in errors.items()))
+
+
+def find_channel(channels: frozenset[str], name: str | None) -> str:
+    """The channel of this name, in any case; the agency's own without one. Raises ConfigError."""
+    named = {channel.casefold(): channel for channel in channels}
+    found = named.get(MAIN_CHANNEL if name is None else name.strip().casefold() or "-")
+    if found is not None:
+        return found
+    if name is None:
+        raise ConfigError(
+            "no Slack webhook is set up: [alerts] slack_webhook_url is missing",
+            hint="make an incoming webhook in Slack, put its address into a file of mode 0600,"
+            " and name that file in [alerts] slack_webhook_url_file",
+        )
+    others = ", ".join(sorted(filter(None, channels)))
+    raise ConfigError(
+        f"no channel {name!r} is in [alerts.channels]",
+        hint=f"there are: {others}" if others else f"add {name!r} with the address of its webhook to [alerts.channels]",
+    )
+
+
+def post_test(sender: Sender, channel: str, *, host: str, now: datetime) -> None:
+    """Post one message that says it is a test. Raises ApiError when it is not taken."""
+    delivery = sender.send(channel, check_message(host), now=now)
+    if delivery.is_delivered:
+        return
+    message = f"{channel_name(channel)}: the message was not taken: {delivery.error}"
+    if delivery.is_refused:
+        raise ApiError(message, hint="look in Slack whether the webhook still exists; a new one has a new address")
+    raise ApiUnavailable(message, hint="try again; is there a proxy or firewall between this host and Slack?")
+
+
+def list_episodes(database: Database, *, days: int, limit: int) -> list[store.EpisodeRow]:
+    """Open episodes, then those that ended in the last ``days``, the latest first."""
+    return database.run(lambda conn: store.list_episodes(conn, days=days, limit=limit))
+
+
+def channel_name(channel: str) -> str:
+    """A channel as the settings name it."""
+    return f"[alerts.channels] {channel}" if channel else "[alerts] slack_webhook_url"
+
+
+def _clients(rows: Sequence[ClientRow], policy: Policy) -> tuple[list[ClientRow], tuple[Problem, ...]]:
+    """The clients whose channel is set up, under the name that the settings give it; the others are problems."""
+    names = {name.casefold(): name for name in policy.channels if name}
+    known = [replace(row, channel=names[row.channel.casefold()]) for row in rows if row.channel.casefold() in names]
+    problems = tuple(
+        Problem(
+            "configuration",
+            f"workspace {label(row.key)}: client_registry.slack_webhook_url_ref names a channel that is not set up",
+            f"add {row.channel!r} to [alerts.channels], or correct the reference",
+            label(row.key),
+            exit_code=0,
+        )
+        for row in rows
+        if row.channel.casefold() not in names
+    )
+    return known, problems
+
+
+def _steps(
+    seen: Iterable[Sighting], episodes: Mapping[tuple[str, str], Episode], now: datetime, policy: Policy
+) -> Iterator[_Step]:
+    """What becomes of each episode that changes."""
+    for sighting in seen:
+        before = episodes.get(sighting.key)
+        after, kind = follow(before, sighting, now, policy)
+        if after is not None and after != before:
+            yield _Step(sighting, before, after, kind)
+
+
+def _message(step: _Step, episode_id: int, now: datetime) -> NewMessage:
+    assert step.kind is not None and step.after.channel is not None  # the rules set both together
+    return NewMessage(episode_id, step.kind, step.after.channel, _body(step.seen, step.after, step.kind, now))
+
+
+def _body(seen: Sighting, episode: Episode, kind: Kind, now: datetime) -> Body:
+    is_over = kind == "recovery"
+    # A client's first finding is its detail already.
+    findings = seen.findings[1:] if seen.scope else seen.findings
+    return alarm_message(
+        Alarm(
+            kind=kind,
+            check=seen.check,
+            about=seen.about,
+            state=(episode.told_state or episode.state) if is_over else seen.state,
+            detail=f"It was {episode.told_state}: {episode.detail}" if is_over else seen.detail,
+            since=episode.first_bad_at,
+            at=now,
+            hint="" if is_over else seen.hint,
+            findings=() if is_over else [(finding.subject, finding.detail) for finding in findings],
+            also=() if is_over else seen.also,
+        )
+    )
+
+
+def _send(database: Database, sender: Sender, message: ClaimedMessage, at: datetime, clock: Clock) -> Delivery:
+    try:
+        clock.sleep(message.wait_seconds)
+    except Stopped:
+        # It was not sent: the next run need not mark it as repeated.
+        database.run(
+            lambda conn: store.record_failure(
+                conn,
+                message.id,
+                error="stopped before it was sent",
+                next_attempt_at=at,
+                may_have_arrived=False,
+                holds_channel=True,
+            )
+        )
+        raise
+    body = repeated(message.body) if message.may_have_arrived else message.body
+    return sender.send(message.channel, body, now=at)
+
+
+def _record(database: Database, message: ClaimedMessage, delivery: Delivery, at: datetime) -> None:
+    if delivery.is_delivered:
+        database.run(lambda conn: store.record_delivery(conn, message.id, at))
+        return
+    pause = 0.0
+    if delivery.retry_after_seconds is not None:
+        pause = delivery.retry_after_seconds
+    elif delivery.is_refused:
+        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(message.attempts - 1, 10), LONGEST_PAUSE_SECONDS)
+    database.run(
+        lambda conn: store.record_failure(
+            conn,
+            message.id,
+            error=delivery.error,
+            next_attempt_at=at + timedelta(seconds=pause),
+            may_have_arrived=delivery.may_have_arrived,
+            holds_channel=not delivery.is_about_message,
+        )
+    )
+
+
+def _undelivered(channel: str, error: str) -> Problem:
+    return Problem(
+        "alerts",
+        f"{channel_name(channel)}: a message could not be delivered: {error}; it is kept and sent again",
+        f"bisonsync alerts test --channel {channel}" if channel else "bisonsync alerts test",
+        exit_code=0,
+    )
