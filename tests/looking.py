@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg.types.json import Jsonb
 
 from bisonsync.checks import find_check
 from bisonsync.checks.check import CheckResult, Finding, Look
@@ -52,3 +56,65 @@ def finding(result: CheckResult, subject: str) -> Finding:
     """The only finding whose subject begins so."""
     (found,) = [each for each in result.findings if each.subject.startswith(subject)]
     return found
+
+
+Connection = psycopg.Connection[Any]
+
+
+def ago(seconds: float = 0, *, minutes: float = 0, hours: float = 0, days: float = 0) -> datetime:
+    """So long before NOW."""
+    return NOW - timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def insert(conn: Connection, table: str, **values: Any) -> None:
+    """A row."""
+    names = ", ".join(f'"{name}"' for name in values)
+    marks = ", ".join(["%s"] * len(values))
+    conn.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})".encode(), list(values.values()))
+
+
+def add_workspace(conn: Connection, number: int, name: str = "", **values: Any) -> None:
+    """An active workspace of instance sim, registered a month before NOW."""
+    insert(
+        conn,
+        "client_registry",
+        **{
+            "bison_instance": "sim",
+            "bison_workspace_id": number,
+            "workspace_name": name or f"Client {number}",
+            "created_at": ago(days=30),
+            **values,
+        },
+    )
+
+
+def add_state(conn: Connection, number: int, **values: Any) -> None:
+    """How the accounts of a workspace stand: read completely a minute before NOW."""
+    read_at = values.pop("last_complete_at", ago(minutes=1))
+    fields = {"last_attempt_at": ago(minutes=1), "verdict": "complete", "total": 100, **values}
+    key = {"bison_instance": "sim", "bison_workspace_id": number, "resource": "accounts"}
+    insert(conn, "workspace_sync_state", **{**key, "last_complete_at": read_at, **fields})
+
+
+def add_run(conn: Connection, job: str, started_at: datetime, status: str = "success", **values: Any) -> UUID:
+    """A run of the ledger that took a second."""
+    run_id = values.pop("run_id", None) or uuid4()
+    errors = Jsonb(values.pop("errors", []))
+    finished_at = None if status == "running" else started_at + timedelta(seconds=1)
+    fields = {"host": "worker", "pid": 77, "finished_at": finished_at, "errors": errors, **values}
+    insert(
+        conn, "email_sync_logs", **{"run_id": run_id, "job": job, "started_at": started_at, "status": status, **fields}
+    )
+    return run_id
+
+
+def add_part(conn: Connection, run_id: UUID, number: int, verdict: str = "complete", **values: Any) -> None:
+    """What a run did in a workspace, committed a minute before NOW."""
+    key = {"run_id": run_id, "bison_instance": "sim", "bison_workspace_id": number, "verdict": verdict}
+    made = {name: Jsonb(values.pop(name)) for name in ("counts", "error") if name in values}
+    insert(conn, "email_sync_log_workspaces", **{**key, "committed_at": ago(minutes=1), **made, **values})
+
+
+def set_up(conn: Connection, at: datetime) -> None:
+    """As if the database had been migrated at that moment."""
+    conn.execute("UPDATE bisonsync_migrations SET applied_at = %s", [at])

@@ -25,6 +25,10 @@ _TOLD_BY = {
 # What stands still while the jobs cannot use the database.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
 
+# What cannot look without anything read.
+_NEED_READS = frozenset({"api", "disconnects"})
+_UNREAD = Finding("reads", UNKNOWN, "", kinds=("job:poll-accounts", "late", "unread"))
+
 _Found = Mapping[str, tuple[Finding, ...]]
 
 
@@ -49,7 +53,10 @@ def _attributed(result: CheckResult, found: _Found, *, is_schema_wrong: bool) ->
         else finding
         for finding in result.findings
     )
-    causes = [finding.caused_by for finding in findings if _is_bad(finding)] or [fallback]
+    causes = [finding.caused_by for finding in findings if _is_bad(finding)]
+    if not causes:
+        needs_reads = result.state == UNKNOWN and result.name in _NEED_READS
+        causes = [(_cause(result.name, _UNREAD, found) if needs_reads else None) or fallback]
     cause = result.caused_by or (causes[0] if all(causes) else None)
     return replace(result, findings=findings, caused_by=cause)
 
@@ -76,7 +83,9 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
         yield "runs"
     if check in ("freshness", "completeness", "workspace-failures") and "api" in errors and _has(found, "api"):
         yield "api"
-    if check in ("freshness", "completeness") and _has(found, "workspace-failures", workspace=finding.workspace):
+    if check in ("freshness", "completeness") and _has(
+        found, "workspace-failures", "failing", workspace=finding.workspace
+    ):
         yield "workspace-failures"
     if check != "freshness" and "unread" in finding.kinds and _has(found, "freshness"):
         yield "freshness"
