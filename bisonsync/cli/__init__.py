@@ -12,14 +12,17 @@ from bisonsync.cli.options import global_options
 
 _COMMANDS = {
     "poll-accounts": ("polls", "poll_accounts"),
+    "snapshot-providers": ("snapshots", "snapshot_providers"),
     "health": ("health", "health"),
     "dashboard": ("dashboard", "dashboard"),
+    "alerts": ("alerts", "alerts"),
     "runs": ("runs", "runs"),
     "init": ("setup", "init"),
     "migrate": ("setup", "migrate"),
     "workspaces": ("workspaces", "app"),
     "config": ("setup", "config"),
     "db": ("setup", "db"),
+    "schedule": ("schedule", "schedule"),
     "demo": ("tryout", "demo"),
     "sandbox": ("tryout", "sandbox"),
 }

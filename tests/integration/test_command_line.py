@@ -18,8 +18,11 @@ from bisonsync.sandbox import Sandbox
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ["poll-accounts"],
+    ["snapshot-providers"],
     ["health"],
     ["dashboard"],
+    ["alerts", "list"],
+    ["alerts", "test"],
     ["runs", "list"],
     ["runs", "show"],
     ["runs", "running"],

@@ -1,0 +1,77 @@
+"""What is kept of each day."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisonsync.cli.options import single
+from bisonsync.runner import Options, Session, execute
+
+if TYPE_CHECKING:
+    from bisonsync.run import Result
+
+SNAPSHOT_COUNTS = (
+    "workspaces_total",
+    "workspaces_ok",
+    "workspaces_failed",
+    "workspaces_refused",
+    "accounts",
+    "inserted",
+    "updated",
+    "unchanged",
+    "providers",
+    "history_inserted",
+    "history_updated",
+    "history_deleted",
+    "gaps",
+    "resets",
+    "falling_counters",
+)
+
+
+def _snapshot_providers(
+    options: Options,
+    on: Annotated[
+        str | None,
+        typer.Option("--date", metavar="YYYY-MM-DD", help="Compute the history of this past day again."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Record also what is stale or incomplete, and mark it.")
+    ] = False,
+) -> None:
+    """Record today's counters of every account, and the history of the providers.
+
+    Writes sender_email_daily where it differs from the mirror, a workspace per
+    transaction, and computes provider_performance_history from it. A workspace
+    whose mirror is stale or incomplete is refused. A past day is computed from
+    what was recorded on it, never from the mirror.
+
+    \b
+    Example:
+      bisonsync snapshot-providers
+      bisonsync snapshot-providers --date 2026-06-30
+    """
+    day = _day(on)
+
+    def body(session: Session) -> Result:
+        from bisonsync.jobs import snapshot_providers as job
+
+        policy = job.Policy(zone=session.settings.reporting_timezone, force=force, on=day)
+        return session.over_workspaces(lambda run: job.run(run, policy))
+
+    execute(options, "snapshot-providers", body, counts=SNAPSHOT_COUNTS)
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day: write it as YYYY-MM-DD", param_hint="--date") from None
+
+
+snapshot_providers = single("snapshot-providers", _snapshot_providers)
