@@ -8,6 +8,7 @@ RETURNS TABLE (
     email_provider text,
     reseller text,
     domain text,
+    price numeric,
     is_new boolean,
     is_reset boolean,
     falling_counters integer,
@@ -35,6 +36,7 @@ AS $$
         r.email_provider,
         r.reseller,
         r.domain,
+        r.price,
         z.is_new,
         z.is_reset,
         CASE
@@ -106,4 +108,4 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION public.daily_differences(date, date) IS
-    'What each account did on each of its recorded days in [from_date, to_date): the difference to its row before, if that is not older than the day before from_date; the whole counters if it was made on that day (is_new) or if its sent counter fell (is_reset); else 0. A counter that falls alone counts as 0 and is told in falling_counters. A difference belongs to the provider, reseller and domain of its later day; across a gap previous_date is not the day before: such a row counts in the windows that begin after previous_date only if they hold the whole gap, that is previous_date >= first day - 1.';
+    'What each account did on each of its recorded days in [from_date, to_date): the difference to its row before, if that is not older than the day before from_date; the whole counters if it was made on that day (is_new) or if its sent counter fell (is_reset); else 0. A counter that falls alone counts as 0 and is told in falling_counters. A difference belongs to the provider, reseller, domain and monthly price of its later day; across a gap previous_date is not the day before: such a row counts in the windows that begin after previous_date only if they hold the whole gap, that is previous_date >= first day - 1.';
