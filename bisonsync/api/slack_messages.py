@@ -70,7 +70,7 @@ def alarm_message(alarm: Alarm) -> Body:
 def check_message(host: str) -> Body:
     """The message by which an operator sees that a channel works."""
     words = "This is a test: nothing is wrong. Alarms of this channel will look like it."
-    return _message("Test of bisonsync", [words], f"sent by 'bisonsync alerts test' on {host}")
+    return _message("Test of bisonsync", [words], cut(f"sent by 'bisonsync alerts test' on {host}", MAX_LINE))
 
 
 def repeated(body: Body) -> Body:
