@@ -102,7 +102,7 @@ ORDER BY s.bison_instance, s.bison_workspace_id;
 
 -- name: sum_api_health
 -- How each instance answered the runs that ended in (since, until], as far as the newest 50,000 entries reach.
--- ``refused``: tokens that the API did not take, each of which cost one request; locks nothing.
+-- ``refused``: requests lost to tokens that the API did not take; locks nothing.
 WITH newest AS (
     SELECT a.run_id, a.bison_instance, a.requests, a.rate_limited, a.errors, a.response_time_ms, a."timestamp"
     FROM api_health_logs AS a
@@ -117,7 +117,8 @@ entries AS (
 ),
 
 refused AS (
-    SELECT w.bison_instance, count(*) AS refused
+    -- Two for each: the question whose token it is, and the first page beside it.
+    SELECT w.bison_instance, 2 * count(*) AS refused
     FROM email_sync_log_workspaces AS w
     WHERE w.run_id IN (SELECT e.run_id FROM entries AS e) AND w.error ->> 'kind' = 'credentials'
     GROUP BY w.bison_instance
