@@ -11,6 +11,7 @@ from bisonsync.cli.options import single
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
+    from bisonsync.jobs.snapshot_providers import Fill
     from bisonsync.run import Result
 
 SNAPSHOT_COUNTS = (
@@ -41,6 +42,10 @@ def _snapshot_providers(
     force: Annotated[
         bool, typer.Option("--force", help="Record also what is stale or incomplete, and mark it.")
     ] = False,
+    fill_gaps: Annotated[
+        bool,
+        typer.Option("--fill-gaps", help="Fill missing days from the platform's daily numbers, where it has them."),
+    ] = False,
 ) -> None:
     """Record today's counters of every account, and the history of the providers.
 
@@ -53,6 +58,7 @@ def _snapshot_providers(
     Example:
       bisonsync snapshot-providers
       bisonsync snapshot-providers --date 2026-06-30
+      bisonsync snapshot-providers --fill-gaps --dry-run
     """
     day = _day(on)
 
@@ -60,9 +66,19 @@ def _snapshot_providers(
         from bisonsync.jobs import snapshot_providers as job
 
         policy = job.Policy(zone=session.settings.reporting_timezone, force=force, on=day)
-        return session.over_workspaces(lambda run: job.run(run, policy))
+        fill = _fill_gaps(session) if fill_gaps else None
+        return session.over_workspaces(lambda run: job.run(run, policy, fill))
 
     execute(options, "snapshot-providers", body, counts=SNAPSHOT_COUNTS)
+
+
+def _fill_gaps(session: Session) -> Fill:
+    """What fills gaps, with its part of the settings."""
+    from bisonsync.jobs.fill_gaps import fill
+
+    settings = session.settings
+    stats_zones = {name: instance.stats_timezone for name, instance in settings.instances.items()}
+    return lambda run, gaps: fill(run, gaps, zone=settings.reporting_timezone, stats_zones=stats_zones)
 
 
 def _day(text: str | None) -> date | None:

@@ -34,7 +34,7 @@ class Policy:
 
 
 class Filled(Protocol):
-    """What was filled into gaps: the days of each instance that changed, counts to add, and what went wrong."""
+    """What was filled into gaps: the days of each instance that changed, counts to add, what went wrong, and a note."""
 
     @property
     def days(self) -> Mapping[str, frozenset[date]]: ...
@@ -44,6 +44,9 @@ class Filled(Protocol):
 
     @property
     def problems(self) -> tuple[Problem, ...]: ...
+
+    @property
+    def note(self) -> str: ...
 
 
 # Fills gaps from elsewhere and commits what it filled; the history of the days is computed after it.
@@ -72,7 +75,8 @@ def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
     """Record today's counters of each workspace in one transaction of its own, then compute what follows from them.
 
     For a past day nothing is recorded: its history is computed again from what was. A workspace that may not be
-    recorded is refused and the others go on. ``fill`` is given the gaps first. Raises UsageError for a day to come.
+    recorded is refused and the others go on. ``fill`` is given the gaps once today ends the last of them. Raises
+    UsageError for a day to come.
     """
     today = run.control.run(lambda conn: snapshots.get_today(conn, policy.zone))
     if policy.on is not None and policy.on > today:
@@ -82,12 +86,14 @@ def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
         )
     work = _Work()
     try:
+        is_today = policy.on is None or policy.on == today
+        if is_today:
+            _record(run, policy, work, today)
         if fill is not None:
             _fill(run, work, today, fill)
-        if policy.on is None or policy.on == today:
-            _record(run, policy, work, today)
+        if is_today:
             _follow(run, policy, work, today)
-        else:
+        elif policy.on is not None:
             _recompute(run, policy, work, policy.on)
             _follow_filled(run, policy, work, today)
     except BisonsyncError as end:
@@ -109,6 +115,7 @@ def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
         work.changed_days.setdefault(instance, set()).update(days)
     work.extra_counts |= filled.counts
     work.problems += filled.problems
+    work.notes.append(filled.note)
 
 
 def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
