@@ -221,6 +221,8 @@ _STYLES = {
     "UNKNOWN": "magenta",
     "CRITICAL": "red",
     "not in use": "dim",
+    "drop": "red",
+    "gap": "magenta",
 }
 
 

@@ -99,6 +99,36 @@ def dashboard_freshness(options: Options) -> None:
     execute(options, "dashboard-freshness", body)
 
 
+@dashboard.command("providers", cls=Command)
+@global_options
+def dashboard_providers(options: Options) -> None:
+    """Show what each provider's accounts do: mails, replies, bounces, cost.
+
+    From the last day that snapshot-providers recorded, and the 7 and 30 days
+    that end with it. Rates are unique replies and bounces in percent of mails
+    sent. The change is that of the 7-day reply rate to the week before: drop,
+    lower and higher are more than chance, steady may be chance.
+
+    \b
+    Example:
+      bisonsync dashboard providers --instance maverick
+    """
+
+    def body(session: Session) -> Result:
+        from bisonsync.cli import providers
+        from bisonsync.errors import UsageError
+
+        if options.workspaces:
+            raise UsageError(
+                "the days of providers are kept per instance, not per workspace",
+                hint="use --instance, or the SQL function performance_by('workspace', from_date, to_date)",
+            )
+        keys = _chosen(session)
+        return providers.show(session, None if keys is None else sorted({instance for instance, _ in keys}))
+
+    execute(options, "dashboard-providers", body)
+
+
 def _accounts(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import dashboard as job
