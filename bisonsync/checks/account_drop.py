@@ -53,7 +53,7 @@ def look(look: Look) -> CheckResult:
         worst_of(bad, OK),
         f"{len(bad)} of {len(rows)} workspaces: {bad[0].subject}: {bad[0].detail}"
         if bad
-        else f"{worst.percent:.0f} % at most gone from one of {len(rows)} workspaces",
+        else f"none of {len(rows)} workspaces lost more than {worst.percent:.0f} % of its accounts",
         hint=_hint(over[0]) if over else "",
         value=round(worst.percent, 1),
         unit="%",
