@@ -59,6 +59,8 @@ LOOK_SECONDS = 0.2
 # How long work goes on after a stop; a bit longer than its waits for the database do.
 STOP_GRACE_SECONDS = 2.5
 MAX_HOLDERS_NAMED = 3
+# Stands for the job itself where it works on no workspace.
+NO_WORKSPACE: WorkspaceKey = ("", 0)
 # How long the end of a run waits for a database that is gone.
 LEDGER_PATIENCE_SECONDS = 45.0
 LEDGER_HASTE_SECONDS = 3.0
@@ -277,6 +279,36 @@ class Session:
             held = self._take_leases(rows)
             rows = [row for row in rows if row.key in held]
         return self._with_left_out(body(self._run(rows, held)))
+
+    def alone(self, body: Callable[[Run], Result]) -> Result:
+        """Run ``body`` as the only run of this job on any host, with a ledger row (neither in a dry run).
+
+        Its one lease is of no workspace. Raises LeaseBusy when another run has it.
+        """
+        self._wait_for_jitter()
+        if self.options.dry_run:
+            self.require_schema()
+        else:
+            self.open_ledger()
+        held: Mapping[WorkspaceKey, Lease] = {} if self.options.dry_run else self._take_lease_of_job()
+        return body(
+            Run(
+                job=self.job,
+                run_id=self.run_id,
+                started_at=self._started_at,
+                clock=self.clock,
+                deadline=self._start_deadline(),
+                db=self.db,
+                control=self.control,
+                workspaces=(),
+                leases=held,
+                clients={},
+                concurrency={},
+                access={},
+                dry_run=self.options.dry_run,
+                progress=self._show_progress,
+            )
+        )
 
     def over_instances(self, body: Callable[[SetupRun], Result], *, names: Sequence[str] = ()) -> Result:
         """Run ``body`` over the configured instances (those of --instance, or ``names``), with a ledger row."""
@@ -581,6 +613,20 @@ class Session:
             )
         return held
 
+    def _take_lease_of_job(self) -> dict[WorkspaceKey, Lease]:
+        """Take the one lease of a job that works on no workspace, waiting for it as long as --lock-wait says."""
+        give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
+        while not (held := self._take([NO_WORKSPACE])) and self.clock.monotonic() < give_up_at:
+            self.clock.sleep(LOCK_POLL_SECONDS)
+        if held:
+            return held
+        holder = self._holders().get(NO_WORKSPACE)
+        if holder is None and (error := self._wait_for_locks([NO_WORKSPACE])) is not None:
+            raise error
+        raise LeaseBusy(
+            f"{self.job} is at work already, {_held_by(holder)}", hint="let it end, or wait for it with --lock-wait 2m"
+        )
+
     def _take(self, wanted: Sequence[WorkspaceKey]) -> dict[WorkspaceKey, Lease]:
         """Take those that are free now; the leases are renewed from then on."""
         from bisonsync.store import leases
@@ -673,10 +719,11 @@ class Session:
                 row.key: access_of(row.key, configured.get(row.bison_instance), stored.get(row.key)) for row in rows
             },
             dry_run=self.options.dry_run,
-            progress=lambda what, done, total: self.output.progress(
-                what, done, total, elapsed_seconds=time.monotonic() - self._began
-            ),
+            progress=self._show_progress,
         )
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
+        self.output.progress(what, done, total, elapsed_seconds=time.monotonic() - self._began)
 
     def _database(
         self, *, max_connections: int, clock: SystemClock | None = None, first_connect_seconds: float = 5.0

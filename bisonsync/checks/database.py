@@ -13,7 +13,7 @@ from bisonsync.store.health_database import PartitionDays, SizesBefore, TableSiz
 NAME = "database"
 DAILY = "sender_email_daily"
 SNAPSHOTS = "snapshot-providers"
-_MB = 1024.0**2
+_MB = float(health_database.MEGABYTE)
 _GB = 1024.0**3
 # ``table``: of one table, of one month where it has months; ``growth``: since the last prune; ``late``: for how long a
 # month may outlast its retention; ``ahead``: how long before its begin a month must have a place.
@@ -28,8 +28,6 @@ LIMITS: Mapping[str, Limit] = {
 # What is smaller than this may do as it likes.
 GROWTH_MATTERS_BYTES = 100 * _MB
 DEAD_ROWS_MATTER = 10_000
-# prune notes the sizes of tables from here on.
-NOTED_MB = 16
 
 _Limits = Mapping[str, Limit]
 
@@ -100,7 +98,7 @@ def _of_growth(tables: Sequence[TableSize], before: SizesBefore | None, limits: 
     found: list[Finding] = []
     for name in dict.fromkeys(table.part_of for table in tables):
         now = sum(table.bytes for table in tables if table.part_of == name)
-        then = max(NOTED_MB, before.counts.get(f"{name}_mb") or 0) * _MB
+        then = max(health_database.NOTED_BYTES, (before.counts.get(f"{name}_mb") or 0) * _MB)
         percent = 100.0 * (now - then) / then
         if now - then > GROWTH_MATTERS_BYTES and percent > limits["growth"].value:
             detail = f"grew from {size_text(then)} to {size_text(now)} since {before.finished_at:%Y-%m-%d %H:%M} UTC"

@@ -14,6 +14,7 @@ _COMMANDS = {
     "poll-accounts": ("polls", "poll_accounts"),
     "snapshot-providers": ("snapshots", "snapshot_providers"),
     "health": ("health", "health"),
+    "prune": ("upkeep", "prune"),
     "dashboard": ("dashboard", "dashboard"),
     "alerts": ("alerts", "alerts"),
     "runs": ("runs", "runs"),

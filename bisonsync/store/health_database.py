@@ -14,6 +14,10 @@ from bisonsync.store.db import Connection
 
 _Q = load_queries("health_database")
 
+MEGABYTE = 1024**2
+# prune notes the sizes of tables from here on.
+NOTED_BYTES = 16 * MEGABYTE
+
 
 @dataclass(frozen=True, slots=True)
 class TableSize:

@@ -1,0 +1,31 @@
+-- needs: daily_partitions
+CREATE OR REPLACE FUNCTION bisonsync_private.drop_daily_partition(before date)
+RETURNS text
+LANGUAGE plpgsql
+VOLATILE
+AS $$
+DECLARE
+    oldest record;
+BEGIN
+    -- A date from a wrong clock or a wrong setting: the trailing windows stand on these days.
+    IF before IS NULL OR before > current_date - 60 THEN
+        RAISE EXCEPTION 'days from % on are needed by the windows of 30 days and are not dropped', before
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT p.* INTO oldest
+    FROM bisonsync_private.daily_partitions() AS p
+    WHERE p.next_day <= before
+    ORDER BY p.first_day
+    LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- Together: a day that is said to be recorded and has no rows would read as a day without mails.
+    DELETE FROM public.workspace_snapshots AS s WHERE s.snapshot_date < oldest.next_day;
+    EXECUTE format('DROP TABLE public.%I', oldest.partition);
+    RETURN oldest.partition;
+END
+$$;
+
+COMMENT ON FUNCTION bisonsync_private.drop_daily_partition(date) IS
+    'Drops the oldest month of sender_email_daily if all its days are before a day, and with it what workspace_snapshots says of days until its end; returns the name of the partition, or null when there is none so old.';
