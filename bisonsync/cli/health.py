@@ -140,6 +140,8 @@ def _look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[st
     from bisonsync.jobs import health as job
     from bisonsync.run import Result
 
+    if session.options.deadline_seconds is not None:
+        session.control.deadline = session.deadline()
     if session.is_alerting and not session.options.dry_run:
         session.open_ledger()
     look = _make_look(session, flags)

@@ -68,11 +68,22 @@ def may_hold_secret(key: Key) -> bool:
     return key[0] not in _FREE_NAMES and not key[-1].endswith("_file") and bool(_SUSPECT.search(key[-1]))
 
 
+def credential_name(key: Key) -> str:
+    """Return what systemd is to call the credential that a secret may come by: ``instances.maverick.api_key``."""
+    return re.sub(r"[^\w.-]", "_", ".".join(key), flags=re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class SecretReader:
     """Reads secret files. ``environ`` gives $CREDENTIALS_DIRECTORY and $HOME."""
 
     environ: Mapping[str, str] = field(repr=False)
+
+    def find_credential(self, key: Key) -> str | None:
+        """Return the file by which systemd hands this secret over, if it does."""
+        folder = self.environ.get("CREDENTIALS_DIRECTORY")
+        path = f"{folder}/{credential_name(key)}"
+        return path if folder and os.path.exists(path) else None  # noqa: PTH110  no exception, whatever the name
 
     def path(self, given: str, folder: Path) -> Path:
         """Return the file that ``given`` means, relative to ``folder``. Raises KeyError for an unset variable."""

@@ -15,7 +15,16 @@ from bisonsync.errors import ConfigError, UsageError
 from . import dsn, layers
 from .layers import Entry
 from .problems import Problem, refuse
-from .secret_files import OTHERS_ANY, OTHERS_WRITE, Key, SecretReader, may_hold_secret, names_file, value_key
+from .secret_files import (
+    OTHERS_ANY,
+    OTHERS_WRITE,
+    Key,
+    SecretReader,
+    credential_name,
+    may_hold_secret,
+    names_file,
+    value_key,
+)
 from .urls import split_url
 
 LOCAL_CONFIG = Path("bisonsync.toml")
@@ -64,12 +73,28 @@ class Sources:
         entry = self.entries.get(("heartbeats", job)) or self.entries.get(("heartbeats", f"{job}_file"))
         return None if entry is None else _usable_url(self.read_secret(entry), entry.origin)
 
+    def secret_files(self) -> dict[str, Path]:
+        """Return the files that the configuration file names for secrets, by the names of their credentials."""
+        return {
+            credential_name(value_key(entry.key)): self.reader.path(entry.value.strip(), entry.folder).absolute()
+            for entry in self.entries.values()
+            if entry.layer == "file" and names_file(entry.key) and isinstance(entry.value, str)
+        }
+
+    def holds_secrets(self) -> bool:
+        """Tell whether the configuration file itself holds a secret."""
+        return any(entry.layer == "file" and _is_plain_secret(entry) for entry in self.entries.values())
+
     def read_secret(self, entry: Entry) -> str | Problem:
-        """Return the secret that an entry gives, itself or by a file, or what is wrong with it."""
+        """Return the secret that an entry gives, itself or by a file, or what is wrong with it.
+
+        A credential of systemd with the setting's name takes the place of the file that the configuration names.
+        """
         if not isinstance(entry.value, str):
             return Problem(entry.origin, "must be text in quotes", "")
         if names_file(entry.key):
-            return self.reader.read(entry.value.strip(), entry.folder, entry.origin)
+            credential = self.reader.find_credential(value_key(entry.key)) if entry.layer == "file" else None
+            return self.reader.read(credential or entry.value.strip(), entry.folder, entry.origin)
         return entry.value.strip() or Problem(entry.origin, "is empty", "give a value, or take the line out")
 
 
@@ -205,12 +230,17 @@ def _check_secrecy(path: Path, mode: int, entries: layers.Layer, problems: list[
     if not (mode & OTHERS_ANY and stat.S_ISREG(mode)):
         return
     for key, entry in entries.items():
-        if isinstance(entry.value, str) and may_hold_secret(key):
-            if key == ("database_url",) and (entry.value == dsn.EMBEDDED or not dsn.holds_secret(entry.value)):
-                continue
+        if _is_plain_secret(entry):
             shown = f"{stat.S_IMODE(mode):04o}"
             hint = f"chmod 600 {path}, or move the secret to a file of its own: {value_key(key)[-1]}_file"
             problems.append(
                 Problem(entry.origin, f"holds a secret, and others can read this file (mode {shown})", hint)
             )
             return
+
+
+def _is_plain_secret(entry: Entry) -> bool:
+    """Tell whether an entry itself holds what other users must not read."""
+    if not isinstance(entry.value, str) or not may_hold_secret(entry.key):
+        return False
+    return entry.key != ("database_url",) or (entry.value != dsn.EMBEDDED and dsn.holds_secret(entry.value))

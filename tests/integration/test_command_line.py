@@ -37,6 +37,8 @@ COMMANDS = [
     ["db", "status"],
     ["db", "stop"],
     ["db", "psql"],
+    ["schedule", "cron"],
+    ["schedule", "systemd"],
     ["demo"],
 ]
 

@@ -42,6 +42,7 @@ ALSO: dict[str, set[str]] = {
     "jobs.config": {"settings", "durations"},
     "jobs.init": {"settings"},
     "jobs.db": {"embedded"},
+    "jobs.schedule": {"durations"},
 }
 
 # Library: the only module that may import it.

@@ -1,0 +1,214 @@
+"""Crontab lines and units as text: intervals, quoting, what is said of the surroundings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bisonsync.durations import parse_duration
+from bisonsync.errors import ConfigError
+from bisonsync.jobs import schedule
+from bisonsync.jobs.schedule import Embedded, Setup
+from bisonsync.settings.models import SCHEDULE
+
+SETUP = Setup(
+    command=("/opt/bisonsync/bin/bisonsync",),
+    config=Path("/etc/bisonsync/config.toml"),
+    intervals=SCHEDULE,
+    longest=timedelta(minutes=15),
+)
+# What a shell, cron and systemd each have their own ideas about.
+ODD = 'it\'s 50% of "$HOME" & a \\ back; `date` #1'
+
+
+def commands(crontab: str) -> dict[str, tuple[str, str]]:
+    """The lines of a crontab by their command's words: the fields, and the command as cron hands it to sh."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in crontab.splitlines():
+        if line and not line.startswith("#") and line[0] in "*0123456789":
+            *fields, command = line.split(" ", 5)
+            assert "%" not in command.replace("\\%", "")
+            command = command.replace("\\%", "%")
+            words = shlex.split(command)
+            found[next(word for word in words[1:] if word in WORDS)] = (" ".join(fields), command)
+    return found
+
+
+WORDS = ("poll-accounts", "health", "snapshot-providers", "discover", "mint-tokens", "prune")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "fields", "calendar"),
+    [
+        ("1m", "every minute", "* * * * *", "*-*-* *:*:00"),
+        ("45s", "every minute", "* * * * *", "*-*-* *:*:00"),
+        ("3m", "every 3 minutes", "*/3 * * * *", "*-*-* *:00/3:00"),
+        ("7m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00"),
+        ("8m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00"),
+        ("9m", "every 10 minutes", "*/10 * * * *", "*-*-* *:00/10:00"),
+        ("40m", "every 30 minutes", "*/30 * * * *", "*-*-* *:00/30:00"),
+        ("1h", "every hour", "7 * * * *", "*-*-* *:07:00"),
+        ("90m", "every hour", "7 * * * *", "*-*-* *:07:00"),
+        ("5h", "every 4 hours", "7 */4 * * *", "*-*-* 00/4:07:00"),
+        ("1d", "every day", "7 3 * * *", "*-*-* 03:07:00"),
+        ("3d", "every day", "7 3 * * *", "*-*-* 03:07:00"),
+        ("7d", "every week", "7 3 * * 0", "Sun *-*-* 03:07:00"),
+        ("365d", "every week", "7 3 * * 0", "Sun *-*-* 03:07:00"),
+    ],
+)
+def test_the_nearest_interval_that_cron_can_say(asked: str, said: str, fields: str, calendar: str) -> None:
+    every = schedule.nearest_interval(parse_duration(asked))
+
+    assert schedule.often(every) == said
+    assert schedule.cron_fields(every, 7) == fields
+    assert schedule.calendar(every, 7) == calendar
+
+
+def test_an_interval_that_cron_cannot_say_is_named() -> None:
+    text = schedule.cron(replace(SETUP, intervals={"poll-accounts": parse_duration("7m")}))
+
+    flowing = text.replace("\n# ", " ")
+    assert commands(text)["poll-accounts"][0] == "*/6 * * * *"
+    assert "Every 7 minutes is asked for, which cron cannot say: every 6 minutes is the nearest." in flowing
+    assert 'poll-accounts = "6m" in [schedule]' in flowing
+
+
+def test_a_job_that_is_off_has_no_line_and_no_unit() -> None:
+    setup = replace(SETUP, intervals={"health": timedelta(minutes=1)})
+
+    assert list(commands(schedule.cron(setup))) == ["health", "discover", "mint-tokens"]
+    assert {name for name in schedule.units(setup, "bisonsync") if name.endswith(".timer")} == {
+        "bisonsync-health.timer",
+        "bisonsync-workspaces-discover.timer",
+        "bisonsync-workspaces-mint-tokens.timer",
+    }
+
+
+def test_each_line_stands_below_how_often_and_why() -> None:
+    blocks = schedule.cron(SETUP).split("\n\n")[1:]
+
+    assert len(blocks) == 6
+    for block in blocks:
+        *comments, line = block.splitlines()
+        assert comments
+        assert all(comment.startswith("# ") and len(comment) <= 120 for comment in comments)
+        assert ", every " in comments[0]
+        assert not line.startswith("#")
+
+
+def test_a_run_has_its_deadline_and_gives_way_to_another() -> None:
+    lines = commands(schedule.cron(SETUP))
+
+    assert lines["poll-accounts"][1].endswith("poll-accounts -q --deadline 4m --jitter 20s --skip-if-locked")
+    assert lines["health"][1].endswith("health --alert -q --deadline 50s")
+    assert lines["snapshot-providers"][1].endswith("snapshot-providers -q --deadline 15m --jitter 30s --skip-if-locked")
+
+
+def test_cron_and_the_shell_leave_odd_paths_as_they_are(tmp_path: Path) -> None:
+    program = tmp_path / ODD / "bisonsync"
+    program.parent.mkdir()
+    program.write_text("#!/usr/bin/env python3\nimport json, sys\nprint(json.dumps(sys.argv))\n")
+    program.chmod(0o755)
+    setup = replace(SETUP, command=(str(program),), config=tmp_path / ODD / "config.toml")
+
+    for _, command in commands(schedule.cron(setup)).values():
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)[:3] == [str(program), "-c", str(setup.config)]
+
+
+def test_units_quote_odd_paths_for_systemd() -> None:
+    setup = replace(
+        SETUP, config=Path("/etc") / ODD.replace("/", ""), secret_files={"database_url": Path("/etc/a b%c")}
+    )
+
+    unit = schedule.units(setup, "bisonsync")["bisonsync-poll-accounts.service"]
+
+    assert (
+        'ExecStart=/opt/bisonsync/bin/bisonsync -c "/etc/it\'s 50%% of \\"$$HOME\\" & a \\\\ back; `date` #1" '
+        "poll-accounts -q --deadline 4m --skip-if-locked\n"
+    ) in unit
+    assert "LoadCredential=database_url:/etc/a b%%c\n" in unit
+
+
+@pytest.mark.parametrize("make", [schedule.cron, lambda setup: schedule.units(setup, "bisonsync")])
+def test_a_path_with_a_line_break_is_refused(make: object) -> None:
+    with pytest.raises(ConfigError, match="cannot stand in one line"):
+        make(replace(SETUP, config=Path("/etc/a\n* * * * * rm -rf /")))  # type: ignore[operator]
+
+
+def test_what_the_shell_alone_knows_is_told() -> None:
+    setup = replace(SETUP, config=None, variables=["BISONSYNC_DATABASE_URL"])
+
+    for text in (schedule.cron(setup), schedule.units(setup, "bisonsync")["bisonsync-health.service"]):
+        flowing = text.replace("\n# ", " ")
+        assert "does not see this shell's environment, from which settings come: BISONSYNC_DATABASE_URL." in flowing
+        assert "starts each run without any setting" in flowing
+
+
+def test_nothing_is_told_when_the_file_says_it_all() -> None:
+    assert "ATTENTION" not in schedule.cron(SETUP) + "".join(schedule.units(SETUP, "bisonsync").values())
+
+
+def test_the_embedded_postgres_is_found_by_its_owner() -> None:
+    folder = Path("/srv/our data/bisonsync/postgres")
+    setup = replace(SETUP, embedded=Embedded(folder, "ann", Path("/srv/our data")))
+
+    crontab = schedule.cron(setup)
+    unit = schedule.units(setup, "ann")["bisonsync-poll-accounts.service"]
+    other = schedule.units(setup, "bob")["bisonsync-poll-accounts.service"]
+
+    assert "\nXDG_DATA_HOME='/srv/our data'\n" in crontab
+    assert "belongs to ann: these lines belong into the crontab of that user." in crontab.replace("\n# ", " ")
+    assert 'Environment="XDG_DATA_HOME=/srv/our data"\nReadWritePaths="-/srv/our data/bisonsync/postgres"\n' in unit
+    assert "KillMode=process\n" in unit
+    assert "ATTENTION" not in unit
+    assert "ATTENTION: bob is another user" in other
+
+
+@pytest.mark.parametrize(
+    ("place", "setting"),
+    [
+        ("/opt/bisonsync/bin/bisonsync", "ProtectHome=yes"),
+        ("/home/ann/venv/bin/bisonsync", "ProtectHome=read-only"),
+        ("/homes/ann/venv/bin/bisonsync", "ProtectHome=yes"),
+        ("/tmp/venv/bin/bisonsync", "PrivateTmp=no"),
+        ("/opt/bisonsync/bin/bisonsync", "PrivateTmp=yes"),
+    ],
+)
+def test_a_program_in_a_home_stays_in_sight(place: str, setting: str) -> None:
+    unit = schedule.units(replace(SETUP, command=(place,)), "bisonsync")["bisonsync-health.service"]
+
+    assert f"\n{setting}\n" in unit
+
+
+def test_states_of_the_health_are_no_failures_of_its_unit() -> None:
+    made = schedule.units(SETUP, "bisonsync")
+
+    assert "SuccessExitStatus=1 2 3\n" in made["bisonsync-health.service"]
+    assert "SuccessExitStatus=1 2 3\n" in made["bisonsync-failed@.service"]
+    assert "SuccessExitStatus=75\n" in made["bisonsync-poll-accounts.service"]
+    assert "OnFailure" not in made["bisonsync-failed@.service"]
+
+
+def test_an_interval_that_no_calendar_says_is_counted() -> None:
+    made = schedule.units(replace(SETUP, intervals={"health": timedelta(seconds=45)}), "bisonsync")
+
+    assert "OnActiveSec=45s\nOnUnitActiveSec=45s\n" in made["bisonsync-health.timer"]
+    assert "OnCalendar" not in made["bisonsync-health.timer"]
+
+
+def test_what_the_settings_lack_or_have_for_a_job_is_told_with_it() -> None:
+    setup = replace(SETUP, has_slack=False, heartbeats=frozenset({"prune"}))
+
+    for made in (dict(enumerate(schedule.cron(setup).split("\n\n"))), schedule.units(setup, "bisonsync")):
+        mute = [text for text in made.values() if "# ATTENTION: [alerts] has no slack_webhook_url" in text]
+        told = [text for text in made.values() if "# It pings the address that [heartbeats] has for prune." in text]
+        assert len(mute) == len(told) == 1
+        assert "# health, every minute" in mute[0]
+        assert "# prune, every day" in told[0]
