@@ -168,7 +168,7 @@ COMMENT ON COLUMN public.provider_performance_history.gaps_1d IS
     'Workspaces of the instance of which one end of the 1-day window was not recorded: what they sent is missing from it.';
 COMMENT ON COLUMN public.provider_performance_history.gaps_7d IS 'The same of the 7-day window.';
 COMMENT ON COLUMN public.provider_performance_history.gaps_30d IS 'The same of the 30-day window.';
-COMMENT ON COLUMN public.provider_performance_history.resets IS 'Accounts whose sent counter fell on that day: their day counts from zero.';
-COMMENT ON COLUMN public.provider_performance_history.falling_counters IS 'Other counters that fell on that day; each counts as no change.';
+COMMENT ON COLUMN public.provider_performance_history.resets IS 'Accounts whose sent counter fell since their row before, of the last 30 days: that day counts from zero.';
+COMMENT ON COLUMN public.provider_performance_history.falling_counters IS 'Other counters that fell in the same way; each counts as no change.';
 COMMENT ON COLUMN public.provider_performance_history.created_at IS 'When the row was made.';
 COMMENT ON COLUMN public.provider_performance_history.updated_at IS 'When its figures last changed.';
