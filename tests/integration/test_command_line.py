@@ -20,6 +20,7 @@ COMMANDS = [
     ["poll-accounts"],
     ["snapshot-providers"],
     ["health"],
+    ["prune"],
     ["dashboard"],
     ["alerts", "list"],
     ["alerts", "test"],
