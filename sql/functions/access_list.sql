@@ -43,6 +43,7 @@ AS $$
     ('TABLE', 'public.infrastructure_dashboard', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_cache_metadata', '{SELECT}', '{*}', false),
+    ('TABLE', 'public.dashboard_health_summary', '{SELECT}', '{*}', false),
     ('FUNCTION', 'public.daily_differences', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.performance_by', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
