@@ -125,7 +125,8 @@ class HealthSession(Session):
         elif self.as_nagios:
             from bisonsync.checks.nagios import status_line
 
-            output.text(status_line(self.state, self.checks, problems[0].message if problems else ""))
+            hindered = [problem.message for problem in problems if problem.exit_code]
+            output.text(status_line(self.state, self.checks, hindered[0] if hindered else ""))
         else:
             if not output.quiet and self.checks:
                 _print_table(self)
@@ -155,7 +156,25 @@ def _look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[st
         "unknown": sum(result.state == "UNKNOWN" for result in results),
         "not_in_use": sum(result.state == "not in use" for result in results),
     }
-    return Result(counts, details={"checks": [check_json(result) for result in results]})
+    told: tuple[Problem, ...] = ()
+    if session.is_alerting and not session.options.dry_run:
+        sent, told = _alert(session, look, results)
+        counts |= sent
+    return Result(counts, problems=told, details={"checks": [check_json(result) for result in results]})
+
+
+def _alert(
+    session: HealthSession, look: Look, results: tuple[CheckResult, ...]
+) -> tuple[dict[str, int], tuple[Problem, ...]]:
+    """Keep book of what is wrong, and send what is due. What cannot be sent fails nothing: it is kept."""
+    from bisonsync.cli.alerts import alert_policy, slack_sender
+    from bisonsync.jobs import alerts as job
+
+    policy = alert_policy(session.settings.alerts)
+    seen = session.control.run(lambda conn: job.observe(conn, results, now=look.now, policy=policy))
+    report = job.deliver(session.control, slack_sender(session), now=look.now, clock=session.clock)
+    sent = {"messages_sent": report.sent, "messages_failed": report.failed, "messages_waiting": report.waiting}
+    return sent, (*seen.problems, *report.problems)
 
 
 def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look:
