@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slackhook import check_limits, texts
 
 from bisonsync.api.slack_messages import MAX_FINDINGS, Alarm, alarm_message, check_message, cut, repeated
 
@@ -28,42 +29,6 @@ def alarm(**values: Any) -> Alarm:
         **values,
     }
     return Alarm(**given_values)
-
-
-def units(text: str) -> int:
-    """The larger of the two ways to count characters."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def texts(body: dict[str, Any]) -> list[str]:
-    found = [body["text"]]
-    for block in body["blocks"]:
-        found += [one["text"] for one in ([block["text"]] if "text" in block else block["elements"])]
-    return found
-
-
-def check_limits(body: dict[str, Any]) -> None:
-    """What Slack's reference says of messages and blocks, and what we say of plain text."""
-    assert 1 <= units(body["text"]) <= 4000
-    assert body["mrkdwn"] is False
-    assert 1 <= len(body["blocks"]) <= 50
-    for block in body["blocks"]:
-        assert block["type"] in ("header", "section", "context")
-        if block["type"] == "context":
-            assert 1 <= len(block["elements"]) <= 10
-            objects = block["elements"]
-        else:
-            objects = [block["text"]]
-        for one in objects:
-            assert one["type"] == "plain_text"
-            assert one["emoji"] is False
-            assert 1 <= units(one["text"]) <= (150 if block["type"] == "header" else 3000)
-    for text in texts(body):
-        assert "<" not in text
-        assert ">" not in text
-        assert re.fullmatch(r"(?:[^&]|&(?:amp|lt|gt);)*", text)
-        assert all(char.isprintable() or char == "\n" for char in text)
-    json.dumps(body, ensure_ascii=False).encode()
 
 
 def words(body: dict[str, Any]) -> str:
