@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 
@@ -278,12 +278,15 @@ class _InstanceFiller:
             self._run.db.run(lambda conn: snapshots.make_partitions(conn, first, last))
         lease = self._run.leases[row.key]
 
-        def work(conn: Connection) -> Filled:
-            return snapshot_gaps.fill(
-                conn, lease, fillings, workspace_name=row.workspace_name, counts={"gap_accounts_left": left}
-            )
+        tries: list[Filled] = []
 
-        filled = self._run.db.run(work)
+        def work(conn: Connection) -> None:
+            counts = {"gap_accounts_left": left}
+            tries.append(snapshot_gaps.fill(conn, lease, fillings, workspace_name=row.workspace_name, counts=counts))
+
+        self._run.db.run(work)
+        # After a commit whose answer was lost only the first try has seen what could not be right.
+        filled = replace(tries[-1], exceeding=tries[0].exceeding, unexplained=tries[0].unexplained)
         if filled.days:
             # A gap that could not be filled is not among them, nor does its history change.
             days = {day for filling in fillings for day in filling.gap.days}
