@@ -10,6 +10,7 @@ import pytest
 from cli import document, environment, run_cli
 from office import Office
 from plugin_line import read_line
+from slackhook import SlackHook
 from terminal import at_terminal
 
 from bisonsync.checks import NAMES, find_check
@@ -132,6 +133,35 @@ def test_a_look_writes_nothing_unless_it_alerts(db: str, conn: Connection) -> No
     assert looked == (0,)
     assert alerted == [("health", "success", done.returncode)]
     assert done.stdout == ""
+
+
+def test_the_second_bad_look_sends_one_message_and_the_third_none(db: str) -> None:
+    with SlackHook() as slack:
+        url = slack.url("/services/T0/B0/secret-part")
+        looks = [
+            health(db, "--alert", "--json", "freshness", BISONSYNC_ALERTS__SLACK_WEBHOOK_URL=url) for _ in range(3)
+        ]
+
+    sent = [document(look)["counts"]["messages_sent"] for look in looks]
+    assert (sent, [look.returncode for look in looks]) == ([0, 1, 0], [3, 3, 3])
+    (post,) = slack.accepted
+    assert "freshness" in post.heading
+    assert "secret-part" not in "".join(look.stdout + look.stderr for look in looks)
+
+
+def test_slack_away_fails_no_look_and_loses_no_message(db: str) -> None:
+    with SlackHook(always=(500, b"", {})) as slack:
+        url = slack.url("/services/T0/B0/secret-part")
+        looks = [
+            health(db, "--alert", "-q", "clock", "freshness", BISONSYNC_ALERTS__SLACK_WEBHOOK_URL=url) for _ in range(2)
+        ]
+        last = looks[-1]
+        listed = document(run_cli(["alerts", "list", "--json"], environment(db)))
+
+    assert (last.returncode, last.stdout) == (3, "")
+    assert "could not be delivered" in last.stderr
+    assert "secret-part" not in last.stderr
+    assert listed["counts"] == {"open": 1, "undelivered": 1}
 
 
 def test_cron_gets_a_line_for_each_thing_that_is_wrong_and_none_when_quiet_and_well(db: str) -> None:
