@@ -1,26 +1,30 @@
 """Which check's failure is the cause of which: one place that sees what all of them found.
 
-A finding may only be caused by one of a check that stands before it in the order of ``_causes``, so that no two can
-excuse each other: at the end of every chain is a finding without a cause, and its check is alarmed.
+No two findings may excuse each other: at the end of every chain is a finding without a cause, and its check is alarmed.
+What is late is caused by a job that did not run, and nothing causes that; what a run says of its errors causes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, CheckResult, Finding
 
-# Which check tells of errors of a kind, where it knows of them. An error of any other kind stands for itself.
-_TOLD_BY = {
-    "error:credentials": "tokens",
-    "error:guard": "tokens",
-    "error:shrink": "account-drop",
-    "error:guarded": "account-drop",
-    "error:validation": "validation",
-    "error:incomplete": "completeness",
-    "error:api": "api",
-    "error:api_unavailable": "api",
+# Which checks tell of errors of a kind, where any does. An error of any other kind stands for itself.
+_TOLD_BY: Mapping[str, tuple[str, ...]] = {
+    "error:credentials": ("tokens",),
+    "error:shrink": ("account-drop",),
+    "error:guarded": ("account-drop",),
+    "error:validation": ("validation",),
+    "error:incomplete": ("completeness",),
+    "error:api": ("api",),
+    "error:api_unavailable": ("api",),
+}
+# What a job's guard refuses: a token of another workspace; a mirror that is too old or not whole.
+_GUARDS: Mapping[str, tuple[str, ...]] = {
+    "job:poll-accounts": ("tokens",),
+    "job:snapshot-providers": ("freshness", "completeness"),
 }
 # What stands still while the jobs cannot use the database.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
@@ -70,7 +74,7 @@ def _cause(check: str, finding: Finding, found: _Found) -> str | None:
 
 def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
     """The checks that explain a finding, the deepest cause first."""
-    errors = {_TOLD_BY.get(kind) for kind in finding.kinds}
+    errors = {told for kind in finding.kinds for told in _told_by(kind, ["job:poll-accounts"])}
     if check in ("freshness", "completeness", "workspace-failures"):
         yield from (
             cause
@@ -93,10 +97,15 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
 
 def _cause_of_errors(finding: Finding, found: _Found) -> str | None:
     """The check that tells of the first of a run's errors, if others tell of all of them."""
-    checks = [_TOLD_BY.get(kind) for kind in finding.kinds if kind.startswith("error:")]
-    if checks and all(check is not None and _has(found, check) for check in checks):
-        return checks[0]
-    return None
+    kinds = [kind for kind in finding.kinds if kind.startswith("error:")]
+    causes = [next((check for check in _told_by(kind, _jobs(finding)) if _has(found, check)), None) for kind in kinds]
+    return causes[0] if causes and all(causes) else None
+
+
+def _told_by(kind: str, jobs: Sequence[str]) -> tuple[str, ...]:
+    if kind == "error:guard":
+        return next((_GUARDS[job] for job in jobs if job in _GUARDS), ())
+    return _TOLD_BY.get(kind, ())
 
 
 def _has(found: _Found, check: str, *kinds: str, workspace: tuple[str, int] | None = None) -> bool:

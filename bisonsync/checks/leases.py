@@ -11,10 +11,10 @@ from bisonsync.store import health_jobs, leases
 from bisonsync.store.health_jobs import HeldLease
 
 NAME = "leases"
-# For how long a run may hold one.
-LIMITS: Mapping[str, Limit] = {"warning": Limit(900, "s"), "critical": Limit(3600, "s")}
-# A lease is renewed four times in its life.
-_BEATS_MISSED = 0.5
+# For how long a run may hold one, and for how long at most without a sign of life.
+LIMITS: Mapping[str, Limit] = {"warning": Limit(900, "s"), "critical": Limit(3600, "s"), "silent": Limit(180, "s")}
+# A lease is renewed four times in its life; half of it without is silence.
+_LIFE_IN_SILENCE = 0.5
 
 
 def look(look: Look) -> CheckResult:
@@ -65,7 +65,8 @@ def _matter(look: Look, lease: HeldLease, limits: Mapping[str, Limit]) -> tuple[
         return WARNING, f"ran out {ago} ago and was not released: it died or stands still", "gone"
     if leases.is_alive(lease.process_key, lease.pid) is False:
         return WARNING, "its process is gone; the next run takes it over", "gone"
-    if silent > _BEATS_MISSED * (lease.expires_at - lease.heartbeat_at).total_seconds():
+    life = (lease.expires_at - lease.heartbeat_at).total_seconds()
+    if silent > min(_LIFE_IN_SILENCE * life, limits["silent"].value):
         return WARNING, f"no sign of life for {span(silent)}", "held"
     if lease.status != "running":
         told = "no run of the ledger holds it" if lease.status is None else f"its run has ended ({lease.status})"

@@ -241,6 +241,13 @@ def test_a_holder_that_stands_still_is_told(db: str, conn: Connection, seconds: 
         assert result.findings[0].detail == "pid 77 on worker, since 2 min: no sign of life for 51 s"
 
 
+@pytest.mark.parametrize(("seconds", "state"), [(180, "OK"), (181, "WARNING")])
+def test_a_long_life_is_no_leave_to_be_silent(db: str, conn: Connection, seconds: int, state: str) -> None:
+    hold(conn, heartbeat_at=ago(seconds=seconds), expires_at=ago(hours=-2))
+
+    assert examine(db, "leases").state == state
+
+
 @pytest.mark.parametrize(("seconds", "state"), [(-1, "OK"), (0, "WARNING")])
 def test_a_lease_that_ran_out_unreleased_is_told(db: str, conn: Connection, seconds: int, state: str) -> None:
     hold(conn, heartbeat_at=ago(seconds=1), expires_at=ago(seconds=seconds))
