@@ -35,6 +35,7 @@ SERVER_OPTIONS = {
     "wal_level": "logical",
     "autovacuum": "off",
 }
+pytest_plugins = ["skips"]
 SESSION = pytest.StashKey[Path]()
 Connection = psycopg.Connection[Any]
 
