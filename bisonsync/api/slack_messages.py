@@ -161,7 +161,9 @@ def _when(alarm: Alarm) -> str:
     lasted = _span(alarm.at - alarm.since)
     if alarm.kind == "recovery":
         return f"from {_time(alarm.since)} to {_time(alarm.at)} UTC, {lasted}"
-    return f"since {_time(alarm.since)} UTC" + (f", for {lasted}" if alarm.at > alarm.since else "")
+    return f"since {_time(alarm.since)} UTC" + (
+        f", for {lasted}" if alarm.at - alarm.since >= timedelta(minutes=1) else ""
+    )
 
 
 def _time(moment: datetime) -> str:

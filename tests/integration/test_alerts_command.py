@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -189,6 +190,22 @@ def test_test_posts_to_a_channel_by_its_name(db: str, slack: SlackHook) -> None:
 
     assert code == 0
     assert [post.path for post in slack.accepted] == ["/acme"]
+
+
+def test_the_addresses_may_stand_in_files_of_their_own(db: str, slack: SlackHook, tmp_path: Path) -> None:
+    for name in ("main", "acme"):
+        (tmp_path / f"{name}.url").write_text(slack.url(f"/{SECRET}/{name}") + "\n")
+        (tmp_path / f"{name}.url").chmod(0o600)
+    config = tmp_path / "bisonsync.toml"
+    config.write_text(
+        '[alerts]\nslack_webhook_url_file = "main.url"\n[alerts.channels]\nacme_file = "acme.url"\n',
+    )
+    config.chmod(0o600)
+
+    codes = [call(env(db), "-c", str(config), "test", *more)[0] for more in ([], ["--channel", "acme"])]
+
+    assert codes == [0, 0]
+    assert [post.path for post in slack.accepted] == [f"/{SECRET}/main", f"/{SECRET}/acme"]
 
 
 def test_a_dry_test_posts_nothing(db: str, slack: SlackHook) -> None:

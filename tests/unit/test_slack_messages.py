@@ -76,6 +76,13 @@ def test_each_kind_has_its_heading(kind: str, state: str, heading: str):
     assert texts(body)[1] == heading
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(0, ""), (59, ""), (60, ", for 1 min"), (7261, ", for 2 h 1 min")])
+def test_the_length_is_told_from_a_minute_on(seconds: int, said: str):
+    body = alarm_message(alarm(kind="reminder", at=SINCE + timedelta(seconds=seconds)))
+
+    assert texts(body)[-1] == "since 2026-03-01 12:00 UTC" + said
+
+
 def test_a_recovery_says_how_long_it_was():
     body = alarm_message(alarm(kind="recovery", at=SINCE + timedelta(days=3, minutes=4, seconds=9)))
 
