@@ -204,7 +204,9 @@ def _lacks(row: ProviderRow, own: Sequence[Provider]) -> list[tuple[str, str]]:
     begins = row.first_day + timedelta(days=30)
     if row.snapshot_date < begins:
         found.append((f"the history began on {row.first_day}: 30 days are whole from {begins} on", ""))
-    elif gaps := [window for window in own[0].windows if window.gaps]:
+    # A window that begins before the history lacks its beginning in every workspace: that is said above.
+    lengths = [window for window in own[0].windows if row.snapshot_date - timedelta(days=window.days) >= row.first_day]
+    if gaps := [window for window in lengths if window.gaps]:
         said = ", ".join(f"{window.gaps} of {window.days} d" for window in gaps)
         found.append((f"workspaces not recorded at an end of a window: {said}", FILL_GAPS))
     if left_out := max(one.row.workspaces_left_out for one in own):

@@ -2,7 +2,7 @@
 -- Every provider of these instances (null: of all) on each instance's last recorded day, with how its replies per mail
 -- stand to the week before; the largest first; locks nothing.
 WITH latest AS (
-    SELECT h.bison_instance, min(h.snapshot_date) AS first_day, max(h.snapshot_date) AS day
+    SELECT h.bison_instance, max(h.snapshot_date) AS day
     FROM provider_performance_history AS h
     WHERE %(instances)s::text[] IS NULL OR h.bison_instance = ANY(%(instances)s::text[])
     GROUP BY h.bison_instance
@@ -18,7 +18,9 @@ SELECT
     h.bison_instance,
     h.email_provider,
     h.snapshot_date,
-    l.first_day,
+    coalesce(
+        (SELECT min(s.snapshot_date) FROM workspace_snapshots AS s WHERE s.bison_instance = l.bison_instance), l.day
+    ) AS first_day,
     (now() AT TIME ZONE %(timezone)s::text)::date - h.snapshot_date AS days_ago,
     h.is_complete,
     h.total_accounts,
