@@ -60,7 +60,7 @@ def account(
     price: float | None = None,
     connected: bool = True,
 ) -> None:
-    """An account that was seen on the days of ``daily``: each has the (mails, unique replies, bounces) since the last."""
+    """An account seen on the days of ``daily``, each with the mails, unique replies and bounces since the last."""
     sent, replies, bounces = 1000, 100, 10
     with conn.cursor() as cursor, cursor.copy(f"COPY sender_email_daily ({COLUMNS}) FROM STDIN".encode()) as rows:
         for day, (more, answered, bounced) in daily.items():
@@ -90,9 +90,9 @@ def month(conn: Connection) -> None:
         reseller="Mailr",
         price=4.0,
     )
-    account(conn, 1, 102, "Google", {day: (10, 1, 0) for day in days(45, 20)}, reseller="Zapmail", price=9.0)
-    account(conn, 1, 201, "Microsoft", {day: (50, 2, 1) for day in recorded}, connected=False)
-    account(conn, 1, 202, "Microsoft", {day: (0, 0, 0) for day in recorded}, reseller="Mailr", price=2.0)
+    account(conn, 1, 102, "Google", dict.fromkeys(days(45, 20), (10, 1, 0)), reseller="Zapmail", price=9.0)
+    account(conn, 1, 201, "Microsoft", dict.fromkeys(recorded, (50, 2, 1)), connected=False)
+    account(conn, 1, 202, "Microsoft", dict.fromkeys(recorded, (0, 0, 0)), reseller="Mailr", price=2.0)
     history(conn, days(29))
 
 
@@ -122,12 +122,10 @@ def test_every_figure_is_shown(db: str) -> None:
     columns += ["change %", "to week before", "p value", "as of", "complete", "gaps 1 d", "gaps 7 d", "gaps 30 d"]
     assert list(providers[0]) == columns
     # Google: 30 days of 100 mails and 10 of 10; 23 days of 3 replies, 7 of 1, 10 of 1.
-    assert [list(row.values()) for row in providers] == [
-        ["Microsoft", "2", "1", "38", "50", "350", "1500", "4.00", "4.00", "4.00", "2.00", "2.00", "2.00"]
-        + ["+0.0", "steady", "0.58", "2026-03-15", "yes", "0", "0", "0"],
-        ["Google", "1", "1", "75", "100", "700", "3100", "1.00", "1.00", "2.77", "2.00", "2.00", "1.94"]
-        + ["-66.7", "drop", "0.0058", "2026-03-15", "yes", "0", "0", "0"],
-        ["all", "3", "2", "50", "150", "1050", "4600", "2.00", "2.00", "3.17", "2.00", "2.00", "1.96"] + [""] * 8,
+    assert [" ".join(row.values()).rstrip() for row in providers] == [
+        "Microsoft 2 1 38 50 350 1500 4.00 4.00 4.00 2.00 2.00 2.00 +0.0 steady 0.58 2026-03-15 yes 0 0 0",
+        "Google 1 1 75 100 700 3100 1.00 1.00 2.77 2.00 2.00 1.94 -66.7 drop 0.0058 2026-03-15 yes 0 0 0",
+        "all 3 2 50 150 1050 4600 2.00 2.00 3.17 2.00 2.00 1.96",
     ]
     google, microsoft = 4 * MONTHS + 9 * 10 / 28, 2 * MONTHS
     assert [list(row.values()) for row in costs] == [
@@ -153,20 +151,45 @@ def test_as_json_it_has_the_same_figures(db: str) -> None:
     trend = google.pop("trend")
     cost = round(4 * MONTHS + 90 / 28, 2)
     assert google == {
-        **{"provider": "Google", "instance": "sim", "as_of": "2026-03-15", "is_complete": True},
-        **{"accounts": 1, "connected": 1, "utilization_percentage": 75.0},
-        **{"sent_1d": 100, "unique_replies_1d": 1, "bounces_1d": 2, "reply_rate_1d": 1.0, "bounce_rate_1d": 2.0},
-        **{"sent_7d": 700, "unique_replies_7d": 7, "bounces_7d": 14, "reply_rate_7d": 1.0, "bounce_rate_7d": 2.0},
-        **{"sent_30d": 3100, "unique_replies_30d": 86, "bounces_30d": 60},
-        **{"reply_rate_30d": 2.7742, "bounce_rate_30d": 1.9355},
-        **{"gaps_1d": 0, "gaps_7d": 0, "gaps_30d": 0},
+        "provider": "Google",
+        "instance": "sim",
+        "as_of": "2026-03-15",
+        "is_complete": True,
+        "accounts": 1,
+        "connected": 1,
+        "utilization_percentage": 75.0,
+        "sent_1d": 100,
+        "unique_replies_1d": 1,
+        "bounces_1d": 2,
+        "reply_rate_1d": 1.0,
+        "bounce_rate_1d": 2.0,
+        "sent_7d": 700,
+        "unique_replies_7d": 7,
+        "bounces_7d": 14,
+        "reply_rate_7d": 1.0,
+        "bounce_rate_7d": 2.0,
+        "sent_30d": 3100,
+        "unique_replies_30d": 86,
+        "bounces_30d": 60,
+        "reply_rate_30d": 2.7742,
+        "bounce_rate_30d": 1.9355,
+        "gaps_1d": 0,
+        "gaps_7d": 0,
+        "gaps_30d": 0,
         "change": {
-            **{"judgement": "drop", "is_drop": True, "is_significant": True, "percent": -66.67},
-            **{"reply_rate": 1.0, "reply_rate_before": 3.0, "workspaces_left_out": 0},
+            "judgement": "drop",
+            "is_drop": True,
+            "is_significant": True,
+            "percent": -66.67,
+            "reply_rate": 1.0,
+            "reply_rate_before": 3.0,
+            "workspaces_left_out": 0,
             "fall_p_value": pytest.approx(0.0058471, abs=1e-7),
             "rise_p_value": pytest.approx(0.9983016, abs=1e-7),
         },
-        **{"cost_30d": cost, "cost_per_reply_30d": round(cost / 86, 4), "accounts_without_price": 0},
+        "cost_30d": cost,
+        "cost_per_reply_30d": round(cost / 86, 4),
+        "accounts_without_price": 0,
     }
     assert [(day["day"], day["reply_rate"], day["is_recorded"]) for day in trend[-2:]] == [
         ("2026-03-14", 1.2857, True),
@@ -218,12 +241,12 @@ def cost_of(db: str, provider: str) -> tuple[float | None, float | None]:
 def test_days_that_nobody_recorded_cost_too_and_days_without_the_account_do_not(db: str, conn: Connection) -> None:
     recorded = [day for day in days(30) if day not in days(9, 5)]
     workspace(conn, 1, recorded)
-    account(conn, 1, 1, "always", {day: (10, 1, 0) for day in recorded}, price=31)
+    account(conn, 1, 1, "always", dict.fromkeys(recorded, (10, 1, 0)), price=31)
     away = set(days(20, 11))
     account(conn, 1, 2, "away", {day: (10, 1, 0) for day in recorded if day not in away}, price=31)
-    account(conn, 1, 3, "late", {day: (10, 1, 0) for day in days(2)}, price=31)
-    account(conn, 1, 4, "no reply", {day: (10, 0, 0) for day in recorded}, price=31)
-    account(conn, 1, 5, "no price", {day: (10, 1, 0) for day in recorded})
+    account(conn, 1, 3, "late", dict.fromkeys(days(2), (10, 1, 0)), price=31)
+    account(conn, 1, 4, "no reply", dict.fromkeys(recorded, (10, 0, 0)), price=31)
+    account(conn, 1, 5, "no price", dict.fromkeys(recorded, (10, 1, 0)))
     history(conn, days(0))
 
     february = 31 / 28
@@ -249,8 +272,8 @@ def test_the_trend_shows_missing_days_as_such(db: str, conn: Connection) -> None
     recorded = [day for day in days(40) if day not in days(5, 4)]
     workspace(conn, 1, recorded)
     account(conn, 1, 1, "Google", {day: (100, 8 if day < LAST - timedelta(days=9) else 0, 0) for day in recorded})
-    account(conn, 1, 2, "Yahoo", {day: (0, 0, 0) for day in recorded})
-    account(conn, 1, 3, "Aol", {day: (10, 1, 0) for day in days(3)})
+    account(conn, 1, 2, "Yahoo", dict.fromkeys(recorded, (0, 0, 0)))
+    account(conn, 1, 3, "Aol", dict.fromkeys(days(3), (10, 1, 0)))
     history(conn, [day for day in days(29) if day in recorded])
 
     trend = {one["provider"]: one["trend"] for one in document(db)["providers"]}
@@ -271,10 +294,10 @@ def test_the_trend_shows_missing_days_as_such(db: str, conn: Connection) -> None
 def two(conn: Connection) -> None:
     """Two instances, of which one has the better Google; the other was last recorded two days before."""
     workspace(conn, 1, days(30))
-    account(conn, 1, 1, "Google", {day: (100, 3, 1) for day in days(30)}, reseller="Mailr", price=1)
+    account(conn, 1, 1, "Google", dict.fromkeys(days(30), (100, 3, 1)), reseller="Mailr", price=1)
     history(conn, days(0))
     workspace(conn, 1, days(30, 2), instance="other")
-    account(conn, 1, 1, "Google", {day: (10, 1, 0) for day in days(30, 2)}, reseller="Mailr", instance="other")
+    account(conn, 1, 1, "Google", dict.fromkeys(days(30, 2), (10, 1, 0)), reseller="Mailr", instance="other")
     history(conn, days(2, 2), instance="other")
 
 
@@ -333,9 +356,9 @@ def test_a_database_that_is_not_migrated_is_an_error(empty_db: str) -> None:
 def test_what_is_missing_is_said_in_words(db: str, conn: Connection) -> None:
     recorded = [day for day in days(45) if day != LAST - timedelta(days=7)]
     workspace(conn, 1, recorded)
-    account(conn, 1, 1, "Google", {day: (100, 3, 1) for day in recorded})
+    account(conn, 1, 1, "Google", dict.fromkeys(recorded, (100, 3, 1)))
     workspace(conn, 2, days(45, 1))
-    account(conn, 2, 2, "Google", {day: (100, 3, 1) for day in days(45, 1)})
+    account(conn, 2, 2, "Google", dict.fromkeys(days(45, 1), (100, 3, 1)))
     history(conn, days(44))
 
     _, (providers, _), said = show(db)
@@ -356,7 +379,7 @@ def test_what_is_missing_is_said_in_words(db: str, conn: Connection) -> None:
 def test_a_day_without_its_beginning_is_no_zero(db: str, conn: Connection) -> None:
     recorded = [day for day in days(45) if day != LAST - timedelta(days=1)]
     workspace(conn, 1, recorded)
-    account(conn, 1, 1, "Google", {day: (100, 3, 1) for day in recorded})
+    account(conn, 1, 1, "Google", dict.fromkeys(recorded, (100, 3, 1)))
     history(conn, recorded[-1:])
 
     _, (providers, _), _ = show(db)
@@ -367,7 +390,7 @@ def test_a_day_without_its_beginning_is_no_zero(db: str, conn: Connection) -> No
 def test_a_young_history_is_no_gap(db: str, conn: Connection) -> None:
     recorded = days(10)
     workspace(conn, 1, recorded)
-    account(conn, 1, 1, "Google", {day: (100, 3, 1) for day in recorded})
+    account(conn, 1, 1, "Google", dict.fromkeys(recorded, (100, 3, 1)))
     history(conn, days(0))
 
     _, (providers, _), said = show(db)
@@ -386,13 +409,11 @@ def test_the_day_is_that_of_the_reporting_zone(db: str, conn: Connection) -> Non
     account(conn, 1, 1, "Google", {row[0]: (0, 0, 0)})
     history(conn, row)
 
-    ago = [
-        json.loads(run_cli(["dashboard", "providers", "--json"], environment(db, BISONSYNC_REPORTING_TIMEZONE=zone)).stdout)
-        ["providers"][0]["days_ago"]
-        for zone in (late, early)
-    ]  # fmt: skip
+    def days_ago(zone: str) -> int:
+        done = run_cli(["dashboard", "providers", "--json"], environment(db, BISONSYNC_REPORTING_TIMEZONE=zone))
+        return json.loads(done.stdout)["providers"][0]["days_ago"]
 
-    assert ago[1] > ago[0] >= 3
+    assert days_ago(early) > days_ago(late) >= 3
 
 
 @pytest.mark.usefixtures("month")
@@ -432,7 +453,8 @@ def test_the_accounts_present_are_summed_per_instance_and_provider(conn: Connect
         " ('other', 1, 'accounts', now(), 'complete', 86400)"
     )
     conn.execute(
-        "INSERT INTO sender_emails_cache (bison_instance, bison_workspace_id, bison_account_id, email_address, email_provider, status,"
+        "INSERT INTO sender_emails_cache (bison_instance, bison_workspace_id, bison_account_id, email_address,"
+        " email_provider, status,"
         " emails_sent_count, total_replied_count, unique_replied_count, bounced_count, daily_limit, volume_per_account,"
         " removed_at) VALUES"
         " ('sim', 1, 1, 'a@example.com', 'Google', 'Connected', 1000, 40, 30, 5, 20, 40, NULL),"
