@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, CheckResult, Finding
+from bisonsync.run import WorkspaceKey
 
 # Which checks tell of errors of a kind, where any does. An error of any other kind stands for itself.
 _TOLD_BY: Mapping[str, tuple[str, ...]] = {
@@ -75,22 +76,22 @@ def _cause(check: str, finding: Finding, found: _Found) -> str | None:
 def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
     """The checks that explain a finding, the deepest cause first."""
     errors = {told for kind in finding.kinds for told in _told_by(kind, ["job:poll-accounts"])}
-    if check in ("freshness", "completeness", "workspace-failures"):
+    jobs = _jobs(finding)
+    if finding.workspace is not None and check in ("freshness", "completeness", "workspace-failures"):
         yield from (
             cause
             for cause in ("tokens", "account-drop")
             if cause in errors and _has(found, cause, workspace=finding.workspace)
         )
-    if check == "freshness" and _has(found, "leases", "held", *_jobs(finding), workspace=finding.workspace):
-        yield "leases"
-    if "late" in finding.kinds and _jobs(finding) and _has(found, "runs", "absent", *_jobs(finding)):
+        if check == "freshness" and _has(found, "leases", "held", *jobs, workspace=finding.workspace):
+            yield "leases"
+    if "late" in finding.kinds and jobs and _has(found, "runs", "absent", *jobs):
         yield "runs"
-    if check in ("freshness", "completeness", "workspace-failures") and "api" in errors and _has(found, "api"):
-        yield "api"
-    if check in ("freshness", "completeness") and _has(
-        found, "workspace-failures", "failing", workspace=finding.workspace
-    ):
-        yield "workspace-failures"
+    if finding.workspace is not None and check in ("freshness", "completeness", "workspace-failures"):
+        if "api" in errors and _has(found, "api"):
+            yield "api"
+        if check != "workspace-failures" and _has(found, "workspace-failures", "failing", workspace=finding.workspace):
+            yield "workspace-failures"
     if check != "freshness" and "unread" in finding.kinds and _has(found, "freshness"):
         yield "freshness"
 
@@ -108,11 +109,15 @@ def _told_by(kind: str, jobs: Sequence[str]) -> tuple[str, ...]:
     return _TOLD_BY.get(kind, ())
 
 
-def _has(found: _Found, check: str, *kinds: str, workspace: tuple[str, int] | None = None) -> bool:
-    """Whether a check found something bad of all these kinds, in this workspace where one is given."""
+def _has(found: _Found, check: str, *kinds: str, workspace: WorkspaceKey | None = None) -> bool:
+    """Whether a check found something bad of all these kinds, in this workspace where one is given.
+
+    That nothing was read is told by freshness; where others have nothing to look at, it causes nothing.
+    """
     return any(
         set(kinds) <= set(finding.kinds) and (workspace is None or finding.workspace == workspace)
         for finding in found.get(check, ())
+        if check == "freshness" or "unread" not in finding.kinds
     )
 
 

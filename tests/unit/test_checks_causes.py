@@ -134,10 +134,10 @@ def test_what_is_well_has_no_cause() -> None:
 def test_causes_never_go_round() -> None:
     """Whatever is found, something is alarmed."""
     chance = random.Random(7)
-    for _ in range(3000):
+    for _ in range(20_000):
         results = chance_results(chance)
 
-        assert None in causes(*results).values(), results
+        assert None in causes(*results).values(), [(r.name, r.findings) for r in results]
 
 
 def chance_results(chance: random.Random) -> list[CheckResult]:
@@ -156,13 +156,13 @@ def chance_results(chance: random.Random) -> list[CheckResult]:
         "heartbeat": [{POLL, "late"}],
     }
     results: list[CheckResult] = []
-    for name in chance.sample(sorted(given), chance.randint(1, len(given))):
+    for name in chance.sample(sorted(given), chance.randint(1, 3)):
         findings = [
             found(
                 *(kind for kind in sorted(chance.choice(given[name])) if chance.random() < 0.8),
                 workspace=chance.choice([ACME, OTHER, None]),
             )
-            for _ in range(chance.randint(1, 3))
+            for _ in range(chance.randint(1, 2))
         ]
         results.append(result(name, *findings))
     return results
