@@ -11,14 +11,17 @@ from typing import Any
 
 import psycopg
 import pytest
-from cli import environment, run_cli
+from cli import environment, run_cli, start_cli, wait_until
 from psycopg.types.json import Jsonb
-from slackhook import SlackHook
+from slackhook import HANG, SlackHook
 from terminal import at_terminal
+
+from bisonsync.api.slack_messages import Alarm, alarm_message
 
 Connection = psycopg.Connection[Any]
 
 SECRET = "xSecretKey9"
+SINCE = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 REFUSED = (404, b"no_service", {})
 COLUMNS = ["check", "client", "state", "alarm", "since (UTC)", "until (UTC)", "messages", "waiting", "detail"]
 
@@ -173,6 +176,26 @@ def test_a_database_that_is_not_migrated_is_an_error(empty_db: str) -> None:
 
     assert code == 6
     assert "bisonsync migrate" in errors
+
+
+def test_a_run_killed_while_it_sends_leaves_the_message_to_the_next_marked(
+    db: str, conn: Connection, slack: SlackHook
+) -> None:
+    body = alarm_message(Alarm("opening", "tokens", "", "WARNING", "it is so", since=SINCE, at=SINCE))
+    message(conn, episode(conn, "tokens", opened_at=SINCE, told_state="WARNING", channel=""), body=Jsonb(body))
+    slack.answers.append(HANG)
+
+    run = start_cli(["health", "inbox", "--alert"], env(db, slack))
+    wait_until(lambda: len(slack.posts) == 1, "the message is under way")
+    run.kill()
+    run.communicate()
+    early = run_cli(["health", "inbox", "--alert", "--json"], env(db, slack))
+    conn.execute("UPDATE alert_messages SET claimed_until = now() WHERE claimed_until IS NOT NULL")
+    late = run_cli(["health", "inbox", "--alert", "--json"], env(db, slack))
+
+    sent = [json.loads(done.stdout)["counts"]["messages_sent"] for done in (early, late)]
+    assert sent == [0, 1]
+    assert slack.headings == ["(repeated) 🟠 WARNING: tokens"]
 
 
 def test_test_posts_one_message_that_says_it_is_a_test(db: str, slack: SlackHook) -> None:
