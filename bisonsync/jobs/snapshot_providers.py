@@ -19,7 +19,8 @@ LONGEST_WINDOW_DAYS = 30
 # How far back gaps are looked for when they are to be filled.
 FILL_DAYS = 90
 PARTITION_LOCK_SECONDS = 1.0
-PARTITION_ATTEMPTS = 5
+# A month that is needed only later is tried again by the next run.
+PARTITION_ATTEMPTS, AHEAD_ATTEMPTS = 5, 2
 
 _WORKSPACE_COUNTS = ("accounts", "inserted", "updated", "unchanged")
 
@@ -115,7 +116,8 @@ def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
         work.changed_days.setdefault(instance, set()).update(days)
     work.extra_counts |= filled.counts
     work.problems += filled.problems
-    work.notes.append(filled.note)
+    if filled.note:
+        work.notes.append(filled.note)
 
 
 def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
@@ -154,14 +156,15 @@ def _go_on(run: Run) -> None:
 def _make_partitions(run: Run, days: set[date], today: date) -> list[Problem]:
     """Make the months that these days need, and the next one; that one can wait for the next run."""
     next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
-    for first, last in ([(min(days), max(days))] if days else []) + [(next_month, next_month)]:
+    ranges = [(min(days), max(days), PARTITION_ATTEMPTS)] if days else []
+    for first, last, attempts in [*ranges, (next_month, next_month, AHEAD_ATTEMPTS)]:
         if not run.control.run(partial(snapshots.list_missing_partitions, first_day=first, last_day=last)):
             continue
         try:
             run.db.run(
                 partial(snapshots.make_partitions, first_day=first, last_day=last),
                 lock_timeout_seconds=PARTITION_LOCK_SECONDS,
-                lock_attempts=PARTITION_ATTEMPTS,
+                lock_attempts=attempts,
             )
         except BisonsyncError as error:
             if first != next_month or isinstance(error, DatabaseUnavailable | Stopped):

@@ -26,14 +26,14 @@ AS $$
             CASE
                 WHEN s.last_complete_at IS NULL THEN 'it was never read completely'
                 -- A time ahead of the clock is as wrong as one far behind.
-                WHEN abs(extract(epoch FROM now() - s.last_complete_at)) > greatest(2 * s.interval_seconds, 900)
+                WHEN abs(extract(epoch FROM now() - s.last_complete_at)) > greatest(2 * s.interval_seconds::bigint, 900)
                     THEN
                     format(
                         'its last complete read was at %s UTC, %s minutes %s; at most %s are allowed',
                         to_char(s.last_complete_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'),
                         floor(abs(extract(epoch FROM now() - s.last_complete_at)) / 60),
                         CASE WHEN s.last_complete_at > now() THEN 'ahead of the clock' ELSE 'ago' END,
-                        greatest(2 * s.interval_seconds, 900) / 60
+                        greatest(2 * s.interval_seconds::bigint, 900) / 60
                     )
                 WHEN s.verdict <> 'complete'
                     THEN format('its last read was %s', s.verdict) || coalesce(': ' || s.last_error, '')
