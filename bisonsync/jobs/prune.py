@@ -239,12 +239,16 @@ def _note_sizes(work: _Work) -> None:
     """Keep how large the large tables are, by which health sees the next day what has grown."""
     if work.run.dry_run:
         return
+    whole, tables = work.do(
+        lambda conn: (health_database.get_database_size(conn), health_database.list_table_sizes(conn))
+    )
     sizes: dict[str, int] = {}
-    for table in work.do(health_database.list_table_sizes):
+    for table in tables:
         sizes[table.part_of] = sizes.get(table.part_of, 0) + table.bytes
-    for name, size in sizes.items():
-        if size >= health_database.NOTED_BYTES:
-            work.megabytes[f"{name}_mb"] = round(size / health_database.MEGABYTE)
+    large = {name: size for name, size in sizes.items() if size >= health_database.NOTED_BYTES}
+    work.megabytes = {
+        f"{name}_mb": round(size / health_database.MEGABYTE) for name, size in {"database": whole, **large}.items()
+    }
 
 
 def _refuse_wrong_clock(run: Run, moment: Moment) -> None:

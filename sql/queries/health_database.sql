@@ -29,12 +29,12 @@ LEFT JOIN pg_stat_user_tables AS s ON s.relid = o.oid
 ORDER BY bytes DESC, name;
 
 -- name: find_sizes_before
--- The sizes in MB of large tables as the last prune left them, and when that was; locks nothing.
+-- The sizes in MB of the database and of large tables as the last prune noted them, and when that was; locks nothing.
 SELECT l.finished_at, l.counts
 FROM email_sync_logs AS l
 WHERE
     l.job = 'prune'
-    AND l.status IN ('success', 'partial')
+    AND l.counts ? 'database_mb'
     AND l.finished_at <= %(now)s::timestamptz
     AND l.started_at > %(now)s::timestamptz - interval '7 days'
 ORDER BY l.started_at DESC

@@ -239,7 +239,7 @@ def test_database_warns_of_a_table_that_grows_too_fast(
     monkeypatch.setattr(database, "GROWTH_MATTERS_BYTES", 60 * 1024**2)
     sizes = [database.TableSize("api_health_logs", "api_health_logs", 128 * 1024**2, 100, 0)]
     monkeypatch.setattr(database.health_database, "list_table_sizes", lambda _: sizes)
-    counts = {} if noted_mb is None else {"api_health_logs_mb": noted_mb}
+    counts = {"database_mb": 200} | ({} if noted_mb is None else {"api_health_logs_mb": noted_mb})
     add_run(grown, "prune", NOW - timedelta(hours=9), counts=Jsonb(counts))
 
     result = examine(db, "database", limits={"growth": growth})
@@ -250,16 +250,24 @@ def test_database_warns_of_a_table_that_grows_too_fast(
         assert "api_health_logs" in result.hint
 
 
-@pytest.mark.parametrize("status", ["failed", "running", None])
-def test_database_compares_with_no_prune_that_did_not_end(
-    db: str, grown: Connection, monkeypatch: pytest.MonkeyPatch, status: str | None
+@pytest.mark.parametrize(
+    ("counts", "days", "state"),
+    [(None, 1, "OK"), ({}, 1, "OK"), ({"database_mb": 9}, 8, "OK"), ({"database_mb": 9}, 1, "WARNING")],
+)
+def test_database_compares_only_with_a_prune_that_noted_sizes(
+    db: str,
+    grown: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: dict[str, int] | None,
+    days: int,
+    state: str,
 ) -> None:
     monkeypatch.setattr(database, "GROWTH_MATTERS_BYTES", 0)
     fill(grown, 20)
-    if status:
-        add_run(grown, "prune", NOW - timedelta(hours=9), status)
+    if counts is not None:
+        add_run(grown, "prune", NOW - timedelta(days=days), counts=Jsonb(counts))
 
-    assert examine(db, "database", limits={"growth": 0}).state == "OK"
+    assert examine(db, "database", limits={"growth": 0}).state == state
 
 
 def test_database_adds_up_the_months_of_a_table(db: str, grown: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +275,7 @@ def test_database_adds_up_the_months_of_a_table(db: str, grown: Connection, monk
         database.TableSize(f"sender_email_daily_2026_0{n}", "sender_email_daily", 90 * 1024**2, 1, 0) for n in (1, 2)
     ]
     monkeypatch.setattr(database.health_database, "list_table_sizes", lambda _: months)
-    add_run(grown, "prune", NOW - timedelta(hours=9), counts=Jsonb({"sender_email_daily_mb": 75}))
+    add_run(grown, "prune", NOW - timedelta(hours=9), counts=Jsonb({"database_mb": 90, "sender_email_daily_mb": 75}))
 
     result = examine(db, "database")
 
