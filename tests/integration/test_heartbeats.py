@@ -16,6 +16,7 @@ import pytest
 from cli import environment, finish, run_cli, start_cli, wait_until
 from office import Connection, Office
 
+from bisonsync.api.heartbeat import Heartbeat
 from bisonsync.sandbox import Sandbox
 
 SECRET = "3f1c9a52-0b7e-4d2a-9c66-5d0e8a1b7c33"
@@ -169,6 +170,38 @@ def test_a_run_that_found_another_at_work_tells_75_or_success(office: Office, wa
     office.run("poll-accounts", "--heartbeat-url-file", str(address), "--skip-if-locked")
 
     assert watcher.told == ["/start", "/75", "/start", ""]
+
+
+def test_a_look_at_the_health_tells_its_state_by_its_code(office: Office, watcher: Watcher, address: Path) -> None:
+    outcome = office.run("health", "freshness", "--heartbeat-url-file", str(address))
+
+    assert outcome.code == 2
+    assert watcher.told == ["/start", "/2"]
+
+
+def test_a_run_whose_output_nobody_reads_does_not_tell_a_success(
+    office: Office, watcher: Watcher, address: Path
+) -> None:
+    process = start_cli(["config", "show", "--heartbeat-url-file", str(address)], environment(office.dsn))
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+
+    finish(process)
+
+    assert process.returncode == 1
+    assert watcher.told == ["/start", "/1"]
+
+
+def test_the_begin_is_told_beside_the_work(watcher: Watcher) -> None:
+    watcher.silent.set()
+    heartbeat = Heartbeat(watcher.url, user_agent="test")
+
+    heartbeat.begin()
+
+    assert [thread.name for thread in threading.enumerate()].count("ping") == 1
+    watcher.over.set()
+    wait_until(lambda: "ping" not in [thread.name for thread in threading.enumerate()], "the ping has ended")
 
 
 def test_a_dry_run_is_no_sign_of_life(office: Office, watcher: Watcher, address: Path) -> None:
