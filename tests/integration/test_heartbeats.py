@@ -31,12 +31,19 @@ class Watcher:
         self.statuses: list[int] = []
         self.silent = threading.Event()
         self.over = threading.Event()
+        self.is_slow = False
+        self.ended = threading.Event()
+        self.overtaken: bool | None = None
         watcher = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 watcher.seen.append(self.path)
                 watcher.headers.append(dict(self.headers))
+                if not self.path.endswith("/start"):
+                    watcher.ended.set()
+                elif watcher.is_slow:
+                    watcher.overtaken = watcher.ended.wait(1)
                 if watcher.silent.is_set():
                     watcher.over.wait()
                     return
@@ -202,6 +209,19 @@ def test_the_begin_is_told_beside_the_work(watcher: Watcher) -> None:
     assert [thread.name for thread in threading.enumerate()].count("ping") == 1
     watcher.over.set()
     wait_until(lambda: "ping" not in [thread.name for thread in threading.enumerate()], "the ping has ended")
+
+
+def test_the_end_is_not_told_before_the_begin_has_arrived(watcher: Watcher) -> None:
+    watcher.is_slow = True
+    heartbeat = Heartbeat(watcher.url, user_agent="test")
+
+    heartbeat.begin()
+    wait_until(lambda: watcher.told, "the begin is being told")
+    error = heartbeat.end(0)
+
+    assert error is None
+    assert watcher.told == ["/start", ""]
+    assert watcher.overtaken is False
 
 
 def test_a_dry_run_is_no_sign_of_life(office: Office, watcher: Watcher, address: Path) -> None:
