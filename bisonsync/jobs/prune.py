@@ -74,6 +74,10 @@ class _Work:
         if self.run.clock.monotonic() >= self.run.deadline:
             raise _deadline()
 
+    def count(self, table: str, rows: int) -> None:
+        """Add to what was removed from a table."""
+        self.removed[table] = self.removed.get(table, 0) + rows
+
     def do(self, work: Callable[[Connection], T], *, is_ddl: bool = False) -> T:
         """One transaction, written only while the lease is ours."""
         lease = next(iter(self.run.leases.values()), None)
@@ -188,13 +192,12 @@ def _remove(
     delete: Callable[[Connection], Removed],
 ) -> None:
     """Delete batch by batch until one is not full; in a dry run only count."""
-    removed = work.removed
     while True:
         done = work.do(count if work.run.dry_run else delete)
-        removed[table] = removed.get(table, 0) + done.rows
+        work.count(table, done.rows)
         if parts := _PARTS.get(table):
-            removed[parts] = removed.get(parts, 0) + done.parts
-        work.run.progress(f"removing from {table}", removed[table], 0)
+            work.count(parts, done.parts)
+        work.run.progress(f"removing from {table}", work.removed[table], 0)
         if work.run.dry_run or done.rows < limit:
             return
 
@@ -215,7 +218,8 @@ def _drop_months(work: _Work, today: date, days: int) -> None:
         work.dropped += work.do(lambda conn: retention.list_months_before(conn, before))
     else:
         while dropped := work.do(lambda conn: retention.drop_month(conn, before), is_ddl=True):
-            work.dropped.append(dropped)
+            work.dropped.append(dropped.name)
+            work.count("workspace_snapshots", dropped.snapshots)
             work.run.progress("dropping months", len(work.dropped), 0)
     _remove_old(work, "workspace_snapshots", kept)
     if work.dropped:

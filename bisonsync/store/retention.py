@@ -53,6 +53,14 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedMonth:
+    """A month of the history that is gone, with so many rows of workspace_snapshots."""
+
+    name: str
+    snapshots: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vacuum:
     """The statement that tidies up a table."""
 
@@ -101,9 +109,9 @@ def list_months_before(conn: Connection, before: date) -> list[str]:
         return cursor.execute(_Q["list_months_before"], {"before": before}).fetchall()
 
 
-def drop_month(conn: Connection, before: date) -> str | None:
+def drop_month(conn: Connection, before: date) -> DroppedMonth | None:
     """Drop the oldest month all of whose days are before one; None when there is none. Locks the history."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
+    with conn.cursor(row_factory=class_row(DroppedMonth)) as cursor:
         return cursor.execute(_Q["drop_month"], {"before": before}).fetchone()
 
 

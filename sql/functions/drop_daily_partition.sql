@@ -1,6 +1,6 @@
 -- needs: daily_partitions
 CREATE OR REPLACE FUNCTION bisonsync_private.drop_daily_partition(before date)
-RETURNS text
+RETURNS TABLE (partition text, snapshots bigint)
 LANGUAGE plpgsql
 VOLATILE
 AS $$
@@ -18,14 +18,16 @@ BEGIN
     ORDER BY p.first_day
     LIMIT 1;
     IF NOT FOUND THEN
-        RETURN NULL;
+        RETURN;
     END IF;
     -- Together: a day that is said to be recorded and has no rows would read as a day without mails.
     DELETE FROM public.workspace_snapshots AS s WHERE s.snapshot_date < oldest.next_day;
+    GET DIAGNOSTICS snapshots = ROW_COUNT;
     EXECUTE format('DROP TABLE public.%I', oldest.partition);
-    RETURN oldest.partition;
+    partition := oldest.partition;
+    RETURN NEXT;
 END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.drop_daily_partition(date) IS
-    'Drops the oldest month of sender_email_daily if all its days are before a day, and with it what workspace_snapshots says of days until its end; returns the name of the partition, or null when there is none so old.';
+    'Drops the oldest month of sender_email_daily if all its days are before a day, and with it what workspace_snapshots says of days until its end; returns the name of the partition and how many rows of that, or nothing when there is none so old.';

@@ -215,8 +215,10 @@ WHERE p.next_day <= %(before)s::date
 ORDER BY p.first_day;
 
 -- name: drop_month
--- Drops the oldest of them with what workspace_snapshots says of its days; its name, or null when there is none.
-SELECT bisonsync_private.drop_daily_partition(%(before)s::date);
+-- Drops the oldest of them with what workspace_snapshots says of its days; its name and how many rows that were, or no
+-- row when there is none. Locks the history.
+SELECT d.partition AS name, d.snapshots
+FROM bisonsync_private.drop_daily_partition(%(before)s::date) AS d;
 
 -- name: list_months_missing
 -- The months from that of a day to the second after it that have no partition; locks nothing.
