@@ -211,6 +211,15 @@ def test_becoming_critical_is_told_once(watch: Watch, before: State) -> None:
     ]
 
 
+def test_a_reminder_that_says_less_does_not_make_it_worse_again(watch: Watch) -> None:
+    looks: list[tuple[int, State]] = [(0, "CRITICAL"), (1, "CRITICAL"), (300, "WARNING"), (301, "CRITICAL")]
+
+    for watch.minute, state in looks:
+        watch.look(state)
+
+    assert watch.slack.headings == ["🔴 CRITICAL: freshness", "🟠 Still WARNING: freshness"]
+
+
 def test_becoming_unknown_is_not_worse(watch: Watch) -> None:
     for state in ("WARNING", "WARNING", "UNKNOWN", "UNKNOWN"):
         watch.look(state)
