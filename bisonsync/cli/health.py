@@ -250,9 +250,11 @@ def _seen(result: CheckResult) -> str:
     lines = [result.detail + (f" (because of {result.caused_by})" if result.caused_by else "")]
     if result.state in ("OK", "not in use"):
         return lines[0]
-    lines += [f"· {finding.subject}: {finding.detail}" for finding in result.findings[:_FINDINGS_SHOWN]]
-    if len(result.findings) > _FINDINGS_SHOWN:
-        lines.append(f"· and {len(result.findings) - _FINDINGS_SHOWN} more")
+    # Often the first line has told of the worst already.
+    more = [finding for finding in result.findings if finding.detail not in result.detail]
+    lines += [f"· {finding.subject}: {finding.detail}" for finding in more[:_FINDINGS_SHOWN]]
+    if len(more) > _FINDINGS_SHOWN:
+        lines.append(f"· and {len(more) - _FINDINGS_SHOWN} more")
     if result.hint:
         lines.append(f"→ {result.hint}")
     return "\n".join(lines)
