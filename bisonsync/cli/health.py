@@ -251,7 +251,8 @@ def _seen(result: CheckResult) -> str:
     if result.state in ("OK", "not in use"):
         return lines[0]
     # Often the first line has told of the worst already.
-    more = [finding for finding in result.findings if finding.detail not in result.detail]
+    told = [finding.subject in result.detail and finding.detail in result.detail for finding in result.findings]
+    more = [finding for finding, is_told in zip(result.findings, told, strict=True) if not is_told]
     lines += [f"· {finding.subject}: {finding.detail}" for finding in more[:_FINDINGS_SHOWN]]
     if len(more) > _FINDINGS_SHOWN:
         lines.append(f"· and {len(more) - _FINDINGS_SHOWN} more")
