@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bisonsync.runner import Session
     from bisonsync.store.providers import ProviderRow
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+# Without the full block, which would touch the line above.
+BLOCKS = "▁▂▃▄▅▆▇"
 FILL_GAPS = "bisonsync snapshot-providers --fill-gaps"
 LEFT = ("provider", "name", "instance", "to week\nbefore", "trend", "as of", "complete")
 NOT_RECORDED = "·"
@@ -112,7 +113,7 @@ def _window_cells(output: Output, windows: Sequence[Window]) -> list[str]:
 
 
 def _line(trend: Sequence[TrendDay]) -> str:
-    """The days as blocks, the highest full; a blank is a week without a mail."""
+    """The days as blocks: the lowest is half of the highest or less. A blank is a week without a mail."""
     import shutil
 
     days = trend[-(LONG_TREND if shutil.get_terminal_size().columns >= WIDE else SHORT_TREND) :]
@@ -125,7 +126,8 @@ def _block(day: TrendDay, highest: float) -> str:
         return NOT_RECORDED
     if day.reply_rate is None:
         return " "
-    return BLOCKS[round(day.reply_rate / highest * (len(BLOCKS) - 1)) if highest else 0]
+    # From half on, so that a fall of a fifth can be seen.
+    return BLOCKS[round(max(0.0, 2 * day.reply_rate / highest - 1) * (len(BLOCKS) - 1)) if highest else 0]
 
 
 def _show_costs(output: Output, shown: Providers) -> None:
@@ -172,7 +174,10 @@ def _explain(output: Output, shown: Providers, timezone: str) -> None:
                 " chance; lower, higher: not by chance; steady: may be chance; too few: less than 200 mails in one of"
                 " the weeks; gap: not recorded at their ends",
             ),
-            ("trend", f"that rate day by day, from 0 to its highest; {NOT_RECORDED} not recorded"),
+            (
+                "trend",
+                f"that rate by day: {BLOCKS[-1]} its highest, {BLOCKS[0]} half of it or less, {NOT_RECORDED} not recorded",
+            ),
         ]
     )
 
@@ -207,10 +212,11 @@ def _lacks(row: ProviderRow, own: Sequence[Provider]) -> list[tuple[str, str]]:
     # A window that begins before the history lacks its beginning in every workspace: that is said above.
     lengths = [window for window in own[0].windows if row.snapshot_date - timedelta(days=window.days) >= row.first_day]
     if gaps := [window for window in lengths if window.gaps]:
-        said = ", ".join(f"{window.gaps} of {window.days} d" for window in gaps)
-        found.append((f"workspaces not recorded at an end of a window: {said}", FILL_GAPS))
+        said = ", ".join(f"{window.days} d lacks {window.gaps}" for window in gaps)
+        found.append((f"{said}: workspaces not recorded at both ends", FILL_GAPS))
     if left_out := max(one.row.workspaces_left_out for one in own):
-        found.append((f"the change leaves out {left_out} workspaces not recorded in both weeks", ""))
+        workspaces = "1 workspace" if left_out == 1 else f"{left_out} workspaces"
+        found.append((f"the change leaves out {workspaces} not recorded in both weeks", ""))
     return found
 
 
