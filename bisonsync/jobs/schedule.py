@@ -462,6 +462,8 @@ def _surroundings(setup: Setup, kind: str, user: str = "") -> Iterator[str]:
         )
         if user and user != setup.embedded.owner:
             yield f"ATTENTION: {user} is another user, and would begin with an empty database of its own."
+    if kind == "systemd" and _is_below([Path(setup.command[0]), *setup.needed], _HOMES):
+        yield f"ATTENTION: this program lies in a home: can {user} enter it? Better install it in /opt/bisonsync."
     if kind == "systemd" and setup.holds_secrets:
         yield f"{_printable(str(setup.config))} holds secrets and must belong to {user}: chown {user}, chmod 600."
 

@@ -187,6 +187,15 @@ def test_a_program_in_a_home_stays_in_sight(place: str, setting: str) -> None:
     assert f"\n{setting}\n" in unit
 
 
+def test_what_the_user_must_be_able_to_read_is_told() -> None:
+    setup = replace(SETUP, command=("/home/ann/venv/bin/bisonsync",), holds_secrets=True)
+
+    flowing = schedule.units(setup, "bisonsync")["bisonsync-health.service"].replace("\n# ", " ")
+
+    assert "this program lies in a home: can bisonsync enter it?" in flowing
+    assert "/etc/bisonsync/config.toml holds secrets and must belong to bisonsync: chown bisonsync" in flowing
+
+
 def test_states_of_the_health_are_no_failures_of_its_unit() -> None:
     made = schedule.units(SETUP, "bisonsync")
 
