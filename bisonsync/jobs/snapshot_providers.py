@@ -314,27 +314,27 @@ def _recompute(run: Run, policy: Policy, work: _Work, day: date) -> None:
         work.gaps += len(lacking)
         is_written = is_recorded and (policy.force or not lacking)
         if lacking:
-            what = "computed without them, marked as incomplete" if is_written else "nothing was written"
-            work.problems.append(
-                Problem(
-                    "gap",
-                    f"{instance}: {day} was not recorded in {', '.join(label(key) for key in lacking)}: {what}",
-                    "fill it from the platform's daily numbers: bisonsync snapshot-providers --fill-gaps",
-                    exit_code=0 if is_written else GuardRefused.exit_code,
-                )
-            )
+            missing = f"{instance}: {day} was not recorded in {', '.join(label(key) for key in lacking)}"
+            if is_written:
+                work.notes.append(f"{missing}: computed without, marked as incomplete")
+            else:
+                hint = "fill it from the platform's daily numbers: bisonsync snapshot-providers --fill-gaps"
+                problem = Problem("gap", f"{missing}: nothing was written", hint, exit_code=GuardRefused.exit_code)
+                work.problems.append(problem)
         for row in chosen:
-            work.outcomes[row.key] = _past_outcome(row, by_key.get(row.key), day, is_lacking=row.key in lacking)
+            work.outcomes[row.key] = _past_outcome(
+                row, by_key.get(row.key), day, is_lacking=row.key in lacking, is_forced=is_written
+            )
         if is_written:
             _write_history(run, policy, work, instance, day, is_shown=True)
 
 
 def _past_outcome(
-    row: WorkspaceRow, entry: ExpectedWorkspace | None, day: date, *, is_lacking: bool
+    row: WorkspaceRow, entry: ExpectedWorkspace | None, day: date, *, is_lacking: bool, is_forced: bool
 ) -> WorkspaceOutcome:
     if is_lacking:
         # The instance says it once for all.
-        return replace(_outcome(row, "guarded", {}), note=f"{day} was not recorded")
+        return replace(_outcome(row, "incomplete" if is_forced else "guarded", {}), note=f"{day} was not recorded")
     if entry is None:
         return replace(_outcome(row, "skipped", {}), note=f"not known on {day}")
     return _outcome(row, "complete" if entry.is_complete else "incomplete", {})

@@ -561,6 +561,7 @@ def test_f13_a_day_that_one_workspace_lacks_is_refused_and_by_force_marked(past:
 
     forced = past.run("--date", "2026-02-28", "--force")
     assert (forced.code, past.history("total_sent, sent_1d, gaps_1d, is_complete")) == (0, [(101, 101, 1, False)])
+    assert (forced.document["errors"], forced.workspace(2)["verdict"]) == ([], "incomplete")
 
 
 def test_a_workspace_added_later_is_not_missing_before(past: Ledger) -> None:
@@ -726,6 +727,35 @@ def test_a_holder_whose_lease_ran_out_writes_nothing(book: Ledger) -> None:
         snapshots.write(book.conn, lease, workspace_name="x", zone="UTC", force=False)
 
     assert all(rows == [] for rows in book.versions().values())
+
+
+def test_what_was_committed_before_the_answer_was_lost_counts_once(book: Ledger) -> None:
+    book.all("SELECT bisonsync_private.make_daily_partitions(%s, %s)", book.today, book.today)
+    run_id = uuid4()
+    book.conn.execute(
+        "INSERT INTO email_sync_logs (run_id, job, status, started_at)"
+        " VALUES (%s, 'snapshot-providers', 'running', now())",
+        (run_id,),
+    )
+    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=run_id, ttl_seconds=60.0)
+
+    written: list[snapshots.Written] = []
+    for _ in range(2):
+        with book.conn.transaction():
+            written.append(snapshots.write(book.conn, lease, workspace_name="x", zone="UTC", force=False))
+
+    assert written[0] == written[1]
+    assert written[0].inserted == 2
+
+
+def test_two_runs_do_not_compute_the_same_history_at_once(book: Ledger) -> None:
+    with psycopg.connect(book.dsn) as other:
+        snapshots.write_history(other, "sim", book.today, zone="UTC")
+        with pytest.raises(psycopg.errors.LockNotAvailable), book.conn.transaction():
+            book.conn.execute("SET LOCAL lock_timeout = '50ms'")
+            snapshots.write_history(book.conn, "sim", book.today, zone="UTC")
+        # Another instance's is nobody else's.
+        snapshots.write_history(book.conn, "other", book.today, zone="UTC")
 
 
 # Who may read
