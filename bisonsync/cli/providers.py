@@ -164,6 +164,7 @@ def _explain(output: Output, shown: Providers, timezone: str) -> None:
     """What the figures are of and what the words mean, for a person."""
     if not output.on_terminal or output.as_json:
         return
+    lowest, highest = BLOCKS[0], BLOCKS[-1]
     output.text("")
     output.facts(
         [
@@ -176,7 +177,7 @@ def _explain(output: Output, shown: Providers, timezone: str) -> None:
             ),
             (
                 "trend",
-                f"that rate by day: {BLOCKS[-1]} its highest, {BLOCKS[0]} half of it or less, {NOT_RECORDED} not recorded",
+                f"that rate by day: {highest} its highest, {lowest} half of it or less, {NOT_RECORDED} not recorded",
             ),
         ]
     )

@@ -391,13 +391,16 @@ def test_a_young_history_is_no_gap(db: str, conn: Connection) -> None:
     recorded = days(10)
     workspace(conn, 1, recorded)
     account(conn, 1, 1, "Google", dict.fromkeys(recorded, (100, 3, 1)))
-    history(conn, days(0))
+    history(conn, recorded)
 
     _, (providers, _), said = show(db)
 
     assert (providers[0]["sent 30 d"], providers[0]["gaps 30 d"]) == ("1000", "1")
     assert "warning: sim: the history began on 2026-03-05: 30 days are whole from 2026-04-04 on\n" in said
     assert "lacks" not in said
+    trend = document(db)["providers"][0]["trend"]
+    # Of the first day only the counters are known, not what it added to them.
+    assert [day["is_recorded"] for day in trend[-12:]] == [False, False, *[True] * 10]
 
 
 def test_the_day_is_that_of_the_reporting_zone(db: str, conn: Connection) -> None:
