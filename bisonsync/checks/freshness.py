@@ -33,15 +33,14 @@ def look(look: Look) -> CheckResult:
     if not rows:
         return no_workspace(NAME, LIMITS)
     seen = [_see(look, row) for row in rows]
-    oldest = max(seen, key=lambda each: float("inf") if each.age_seconds is None else each.age_seconds)
+    oldest = max(seen, key=lambda each: -float("inf") if each.age_seconds is None else each.age_seconds)
     bad = worst_first([each.finding for each in seen if each.finding.state != OK])
-    ages = [each.age_seconds for each in seen if each.age_seconds is not None]
     return CheckResult(
         NAME,
         worst_of(bad, OK),
         _sum_up(seen, bad),
         hint=_hint(seen, bad),
-        value=round(max(ages)) if ages else None,
+        value=None if oldest.age_seconds is None else round(oldest.age_seconds),
         unit="s",
         thresholds=oldest.limits,
         findings=bad,

@@ -176,6 +176,19 @@ def test_freshness_keeps_a_limit_that_was_set(db: str, conn: Connection) -> None
     assert result.state == "WARNING"
 
 
+def test_freshness_shows_the_limits_of_the_oldest_list(db: str, conn: Connection) -> None:
+    """Value and limits belong together: monitoring compares them."""
+    for number, minutes, interval in ((1, 20, 900), (2, 12, 180)):
+        add_workspace(conn, number)
+        add_state(conn, number, last_complete_at=ago(minutes=minutes), interval_seconds=interval)
+    add_workspace(conn, 3)
+
+    result = examine(db, "freshness", schedule={})
+
+    assert (result.value, result.thresholds["warning"].value) == (1200, 1500)
+    assert result.state == "CRITICAL"
+
+
 # completeness
 
 
