@@ -242,7 +242,7 @@ def _sight_client(result: CheckResult, bad: Sequence[Finding], client: ClientRow
     return Sighting(
         result.name,
         standing,
-        worst([finding.state for finding in bad]),
+        worst([finding.state for finding in own or bad]),
         own[0].detail if own else "",
         scope=label(client.key),
         about=client.name,

@@ -13,7 +13,7 @@ import pytest
 from conversation import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from slackhook import SlackHook
+from slackhook import OK, SlackHook
 
 from bisonsync.api.slack import SlackSender
 from bisonsync.checks.check import CheckResult, Finding, Limit, State
@@ -462,6 +462,25 @@ def test_several_findings_of_one_client_are_one_message(agency: Watch) -> None:
     assert "leads" not in post.text
 
 
+def test_a_client_is_told_how_bad_its_own_part_is(agency: Watch) -> None:
+    found = (finding(3, caused_by="tokens"), finding(3, "WARNING", detail="campaigns 2 h old"))
+    looks = [result("CRITICAL", findings=found), result("CRITICAL", "tokens")]
+
+    agency.look(*looks)
+    agency.look(*looks)
+
+    assert [post.heading for post in agency.slack.accepted if post.path == "/acme"] == ["🟠 WARNING: freshness: Acme"]
+
+
+def test_a_client_is_not_told_what_a_cause_of_the_whole_check_explains(agency: Watch) -> None:
+    looks = [result("CRITICAL", findings=(finding(3),), caused_by="runs"), result("CRITICAL", "runs")]
+
+    agency.look(*looks)
+    agency.look(*looks)
+
+    assert [post.path for post in agency.slack.accepted] == ["/main"]
+
+
 def test_a_client_hears_the_cause_only_where_it_is_its_own(agency: Watch) -> None:
     looks = [result("CRITICAL", "tokens", findings=(finding(3), finding(9))), explained()]
 
@@ -613,6 +632,36 @@ def test_an_episode_that_another_run_opened_is_left_to_it(watch: Watch, monkeypa
 
     assert watch.see("CRITICAL") == []
     assert watch.one("SELECT count(*) FROM alert_messages") == 1
+
+
+def test_a_reminder_that_nobody_received_is_overtaken_by_what_is_newer(watch: Watch) -> None:
+    watch.look("CRITICAL")
+    watch.slack.always = (503, b"", {})
+    for watch.minute in (1, 241, 481):
+        watch.look("CRITICAL")
+    waiting = watch.rows("SELECT kind FROM alert_messages WHERE dropped_at IS NULL ORDER BY id")
+    watch.look("OK")
+    watch.slack.always = OK
+    watch.look("OK")
+
+    assert waiting == [("opening",), ("reminder",)]
+    assert watch.slack.headings == ["🔴 CRITICAL: freshness", "✅ Over: freshness"]
+    assert watch.reports[-1].waiting == 0
+
+
+def test_a_reminder_under_way_is_not_dropped(watch: Watch) -> None:
+    watch.look("CRITICAL")
+    watch.look("CRITICAL")
+    watch.minute = 241
+    watch.see("CRITICAL")
+    claim = watch.database.run(lambda conn: store.claim_message(conn, [MAIN_CHANNEL], watch.now, ttl_seconds=60.0))
+
+    for watch.minute in (241.3, 241.6):
+        watch.see("OK")
+
+    assert claim is not None
+    assert claim.kind == "reminder"
+    assert watch.one("SELECT dropped_at FROM alert_messages WHERE id = %s", claim.id) is None
 
 
 # Any sequence of observations
