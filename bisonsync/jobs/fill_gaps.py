@@ -327,8 +327,8 @@ def _note(run: Run, work: _Work, zone: str, stats_zones: Mapping[str, str]) -> s
     if not counts["gaps_found"]:
         return "no missing days to fill"
     if run.dry_run:
-        return f"{counts['gap_days']} missing days could be filled with {counts['gap_requests']} requests"
-    said = f"{counts['gap_days_filled']} of {counts['gap_days']} missing days filled"
+        return f"{counts['gap_days']} missing days of workspaces could be filled with {counts['gap_requests']} requests"
+    said = f"{counts['gap_days_filled']} of {counts['gap_days']} missing days of workspaces filled"
     if counts["gap_accounts_left"]:
         said += f" without {counts['gap_accounts_left']} accounts that came, went or were reset meanwhile"
     zones = sorted({stats_zones[name] for name in work.filled if stats_zones.get(name, zone) != zone})
