@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from looking import examine
 from psycopg import errors as pg
 from psycopg.sql import SQL, Identifier
 
@@ -32,6 +33,7 @@ DASHBOARDS = [
     "SELECT * FROM email_accounts_live",
     "SELECT * FROM data_freshness",
     "SELECT * FROM data_cache_metadata",
+    "SELECT * FROM dashboard_health_summary",
     "SELECT * FROM sender_emails_cache",
     "SELECT * FROM api_health_logs",
     "SELECT workspace_name, is_active, monthly_kpi_target, price_per_lead, monthly_retainer FROM client_registry",
@@ -310,7 +312,8 @@ def test_a_role_named_as_reader_reads_the_dashboards_and_nothing_else(
 def test_user_ids_named_as_readers_read_and_other_users_see_nothing(conn: Connection, as_role: Connection) -> None:
     migrations.apply_all(conn, [READER.upper()])
 
-    tables = [query for query in DASHBOARDS if "get_" not in query]
+    # What sums up has a row even of nothing.
+    tables = [query for query in DASHBOARDS if "get_" not in query and "_summary" not in query]
     for query in tables:
         assert ask(as_role, "authenticated", query, READER), query
         assert ask(as_role, "authenticated", query, STRANGER) == [], query
@@ -319,6 +322,8 @@ def test_user_ids_named_as_readers_read_and_other_users_see_nothing(conn: Connec
             ask(as_role, "anon", query, READER)
     assert ask(as_role, "authenticated", "SELECT total FROM get_account_status_stats()", READER) == [(1,)]
     assert ask(as_role, "authenticated", "SELECT total FROM get_account_status_stats()", STRANGER) == [(0,)]
+    assert ask(as_role, "authenticated", "SELECT score > 0 FROM dashboard_health_summary", READER) == [(True,)]
+    assert ask(as_role, "authenticated", "SELECT score FROM dashboard_health_summary", STRANGER) == [(0,)]
     for query in NEVER_FOR_READERS:
         with pytest.raises(pg.InsufficientPrivilege):
             ask(as_role, "authenticated", query, READER)
@@ -413,7 +418,11 @@ def test_a_view_made_again_keeps_its_grants_and_stays_closed(conn: Connection, a
     with conn.transaction():
         names = migrations.refresh_objects(conn, read_schema_files(sql)).objects
 
-    assert names == ("public.data_freshness", "public.data_cache_metadata")
+    assert names == (
+        "public.data_freshness",
+        "public.dashboard_health_summary",
+        "public.data_cache_metadata",
+    )
     assert rights_of_outsiders(conn) == []
     rights = conn.execute(
         "SELECT has_table_privilege('metabase', 'data_freshness', 'SELECT'),"
@@ -459,3 +468,25 @@ def test_a_publication_of_somebody_else_does_not_stop_migrate(empty: Connection,
         "public.sender_emails_cache",
         "public.workspace_sync_state",
     ]
+
+
+@pytest.mark.parametrize(
+    ("leak", "subject", "detail"),
+    [
+        ("GRANT SELECT ON sender_emails_cache TO anon", "public.sender_emails_cache", "anon may SELECT"),
+        ("GRANT INSERT ON alert_messages TO authenticated", "public.alert_messages", "authenticated may INSERT"),
+    ],
+)
+def test_health_is_critical_when_outsiders_may_look_or_write(
+    conn: Connection, supabase_server: str, leak: str, subject: str, detail: str
+) -> None:
+    dsn = psycopg.conninfo.make_conninfo(supabase_server, dbname=conn.info.dbname, user="owner_of_all")
+    assert examine(dsn, "access").state == "OK"
+
+    conn.execute(leak.encode())
+    result = examine(dsn, "access")
+
+    assert (result.state, result.hint) == ("CRITICAL", "bisonsync migrate")
+    assert [(each.subject, each.detail) for each in result.findings] == [(subject, detail)]
+    migrations.apply_all(conn)
+    assert examine(dsn, "access").state == "OK"
