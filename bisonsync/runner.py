@@ -421,7 +421,7 @@ class Session:
                 code, verdict = self.judge(result)
         self.print_result(result, result.all_problems, verdict)
         if self._heartbeat is not None:
-            self._end_heartbeat(self._heartbeat, _flush(code))
+            self._end_heartbeat(self._heartbeat, _flush(self.heartbeat_code(code, result)))
         for database in self._databases:
             self._quietly(database.close)
         return code
@@ -436,6 +436,10 @@ class Session:
     def ledger_status(self, verdict: str, result: Result) -> str:
         """What the ledger says of the run."""
         return verdict
+
+    def heartbeat_code(self, code: int, result: Result) -> int:
+        """What the watcher elsewhere is told of the end."""
+        return code
 
     def print_result(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
         """Print what is due of a result."""

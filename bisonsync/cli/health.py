@@ -117,6 +117,10 @@ class HealthSession(Session):
         """The job is done when it has looked, whatever it saw."""
         return "failed" if any(problem.exit_code for problem in result.problems) else "success"
 
+    def heartbeat_code(self, code: int, result: Result) -> int:
+        """The watcher waits for silence; what was seen is told by the alerts."""
+        return code if any(problem.exit_code for problem in result.problems) else 0
+
     def print_result(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
         """The object of --json, the line of --nagios, or the table."""
         output = self.output

@@ -35,8 +35,10 @@ AS $$
                         CASE WHEN s.last_complete_at > now() THEN 'ahead of the clock' ELSE 'ago' END,
                         greatest(2 * s.interval_seconds::bigint, 900) / 60
                     )
-                WHEN s.verdict <> 'complete'
+                WHEN s.verdict IN ('incomplete', 'guarded')
                     THEN format('its last read was %s', s.verdict) || coalesce(': ' || s.last_error, '')
+                -- A read that failed stored nothing: the mirror is still that of the complete one before.
+                WHEN s.read_started_at > s.last_complete_at THEN 'the read that was stored last was not complete'
             END AS refusal
         FROM (VALUES (1)) AS one (row)
         LEFT JOIN public.workspace_sync_state AS s

@@ -182,11 +182,19 @@ def test_a_run_that_found_another_at_work_tells_75_or_success(office: Office, wa
     assert watcher.told == ["/start", "/75", "/start", ""]
 
 
-def test_a_look_at_the_health_tells_its_state_by_its_code(office: Office, watcher: Watcher, address: Path) -> None:
+def test_a_look_at_the_health_is_a_success_whatever_it_saw(office: Office, watcher: Watcher, address: Path) -> None:
     outcome = office.run("health", "freshness", "--heartbeat-url-file", str(address))
 
     assert outcome.code == 2
-    assert watcher.told == ["/start", "/2"]
+    assert watcher.told == ["/start", ""]
+
+
+def test_a_look_that_saw_nothing_is_none(watcher: Watcher, address: Path) -> None:
+    env = environment("postgresql://nobody@127.0.0.1:9/none")
+    done = run_cli(["health", "--heartbeat-url-file", str(address)], env)
+
+    assert done.returncode == 3
+    assert watcher.told == ["/start", "/3"]
 
 
 def test_a_run_whose_output_nobody_reads_does_not_tell_a_success(

@@ -45,12 +45,16 @@ class Ledger:
     def read(
         self, number: int, instance: str = "sim", *, at: object = None, verdict: str = "complete", **more: Any
     ) -> None:
-        """How the last read of the workspace went; ``at`` when its last complete read began, now by default."""
-        values = {"interval_seconds": 180, "last_error": None} | more
+        """How the last read of the workspace went; ``at`` when its last complete read began, now by default.
+
+        ``stored``: how long ago a read began that was stored without being complete.
+        """
+        values = {"interval_seconds": 180, "last_error": None, "stored": None} | more
         self.conn.execute(
             "INSERT INTO workspace_sync_state (bison_instance, bison_workspace_id, resource, last_complete_at,"
             " read_started_at, verdict, interval_seconds, last_error)"
-            " VALUES (%(i)s, %(n)s, 'accounts', coalesce(%(at)s, now()), coalesce(%(at)s, now()), %(v)s,"
+            " VALUES (%(i)s, %(n)s, 'accounts', coalesce(%(at)s, now()),"
+            " coalesce(now() - %(stored)s::interval, %(at)s, now()), %(v)s,"
             " %(interval_seconds)s, %(last_error)s)"
             " ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET last_complete_at ="
             " excluded.last_complete_at, read_started_at = excluded.read_started_at, verdict = excluded.verdict,"
@@ -286,10 +290,21 @@ def test_f17_a_month_ahead_that_cannot_be_made_now_stops_nothing(book: Ledger) -
         ({"at": "-16 minutes"}, "ahead of the clock"),
         ({"verdict": "incomplete", "last_error": "page 3 is missing"}, "its last read was incomplete: page 3"),
         ({"verdict": "guarded"}, "its last read was guarded"),
-        ({"verdict": "failed"}, "its last read was failed"),
+        (
+            {"at": "2 minutes", "verdict": "failed", "stored": "1 minute"},
+            "the read that was stored last was not complete",
+        ),
         (None, "it was never read completely"),
     ],
-    ids=["stale", "stale by its own interval", "of the future", "incomplete", "guarded", "failed", "never read"],
+    ids=[
+        "stale",
+        "stale by its own interval",
+        "of the future",
+        "incomplete",
+        "guarded",
+        "incomplete, then failed",
+        "never read",
+    ],
 )
 def test_what_is_stale_or_incomplete_is_refused_and_the_rest_recorded(
     book: Ledger, state: dict[str, Any] | None, reason: str
@@ -321,8 +336,8 @@ def test_what_is_stale_or_incomplete_is_refused_and_the_rest_recorded(
 
 @pytest.mark.parametrize(
     "state",
-    [{"at": "14 minutes"}, {"at": "119 minutes", "interval_seconds": 3600}],
-    ids=["a quarter of an hour", "its own interval"],
+    [{"at": "14 minutes"}, {"at": "119 minutes", "interval_seconds": 3600}, {"at": "4 minutes", "verdict": "failed"}],
+    ids=["a quarter of an hour", "its own interval", "a read that failed since stored nothing"],
 )
 def test_what_is_fresh_enough_is_not_refused(book: Ledger, state: dict[str, Any]) -> None:
     # In a zone where it is about noon, whenever this test runs.
