@@ -31,6 +31,7 @@ ALTER TABLE public.alert_episodes ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE public.alert_episodes IS
     'From the first bad observation of a check to the last: what is wrong since when, and what was said of it. One is open at a time per check, and per check and client that has a channel of its own.';
 COMMENT ON INDEX public.alert_episodes_pkey IS 'Key.';
+COMMENT ON SEQUENCE public.alert_episodes_id_seq IS 'Makes alert_episodes.id.';
 COMMENT ON INDEX public.alert_episodes_open_key IS 'One open episode per check and scope, however many look at once; each look finds the open ones by it.';
 COMMENT ON COLUMN public.alert_episodes.id IS 'Number of the episode.';
 COMMENT ON COLUMN public.alert_episodes.check_name IS 'The check that is not well.';
@@ -83,6 +84,7 @@ ALTER TABLE public.alert_messages ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE public.alert_messages IS
     'What is told of episodes: written together with them, and kept until it is delivered. An attempt is recorded before it is made, so that one whose end nobody saw is known to be repeated.';
 COMMENT ON INDEX public.alert_messages_pkey IS 'Key.';
+COMMENT ON SEQUENCE public.alert_messages_id_seq IS 'Makes alert_messages.id.';
 COMMENT ON INDEX public.alert_messages_waiting_idx IS 'Each delivery takes the oldest message that waits for a channel.';
 COMMENT ON INDEX public.alert_messages_pace_idx IS 'Each delivery looks when the channel was last written to.';
 COMMENT ON INDEX public.alert_messages_episode_idx IS 'The messages of an episode: counted by alerts list, deleted with it.';
