@@ -459,6 +459,7 @@ def test_several_findings_of_one_client_are_one_message(agency: Watch) -> None:
     (post,) = [post for post in agency.slack.accepted if post.path == "/acme"]
     assert post.heading == "🔴 CRITICAL: freshness: Acme"
     assert "campaigns 2 h old\n• Client 3: accounts 1 h old\n" in post.text
+    assert post.text.count("campaigns") == 1
     assert "leads" not in post.text
 
 
