@@ -396,6 +396,8 @@ def renamed_column(sql: Path) -> None:
     )
     path = sql / "views" / "data_cache_metadata.sql"
     path.write_text(path.read_text().replace("f.age_seconds", "f.age_in_seconds AS age_seconds"))
+    path = sql / "views" / "dashboard_health_summary.sql"
+    path.write_text(path.read_text().replace("f.age_seconds", "f.age_in_seconds"))
 
 
 def test_a_view_whose_columns_change_is_made_again_with_ours_on_it(
@@ -405,7 +407,11 @@ def test_a_view_whose_columns_change_is_made_again_with_ours_on_it(
 
     result = migrate.up(migrated, files=read_schema_files(sql))
 
-    assert set(result.objects_changed) == {"public.data_freshness", "public.data_cache_metadata"}
+    assert set(result.objects_changed) == {
+        "public.data_freshness",
+        "public.dashboard_health_summary",
+        "public.data_cache_metadata",
+    }
     assert conn.execute("SELECT age_in_seconds FROM data_freshness").fetchall() == []
     assert conn.execute("SELECT age_seconds FROM data_cache_metadata").fetchall() == []
     assert migrate.up(migrated, files=read_schema_files(sql)).objects_changed == ()
@@ -431,7 +437,7 @@ def test_a_users_view_on_top_is_named_and_nothing_is_changed(migrated: Database,
         .startswith("One")
     )
     conn.execute("DROP VIEW mine")
-    assert len(migrate.up(migrated, files=read_schema_files(sql)).objects_changed) == 3
+    assert len(migrate.up(migrated, files=read_schema_files(sql)).objects_changed) == 4
 
 
 def test_a_function_with_another_result_is_made_again(migrated: Database, conn: Connection, sql: Path) -> None:
