@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from typing import TypeVar
 
 from bisonsync.api.client import InstanceClient
 from bisonsync.api.lanes import Lanes
@@ -18,6 +19,8 @@ from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.snapshot_gaps import DayTold, Filled, Filling
 from bisonsync.store.snapshots import Gap
+
+T = TypeVar("T")
 
 # No mailbox has this id, the largest of 32 bits: numbers that come for it are the whole workspace's.
 NO_ACCOUNT = 2**31 - 1
@@ -203,7 +206,7 @@ class _InstanceFiller:
         assert access.token is not None  # what _access returns has one
         token, who = access.token, access.who
         self._require_identity(row, client, token, who)
-        self._require_filter(client, token, who, next(iter(moved)))
+        self._require_filter(row, client, token, who, next(iter(moved)))
         asked = {
             self._lanes.submit(
                 row.key,
@@ -238,7 +241,7 @@ class _InstanceFiller:
 
     def _require_identity(self, row: WorkspaceRow, client: InstanceClient, token: str, who: str) -> None:
         self._work.counts["gap_requests"] += 1
-        acting = client.get_acting_workspace(token, who=who)
+        acting = self._answer(row, lambda: client.get_acting_workspace(token, who=who))
         if acting.id != row.bison_workspace_id:
             raise GuardRefused(
                 f"{who} acts in workspace {acting.id} ({acting.shown}), not in {row.bison_workspace_id}"
@@ -246,13 +249,15 @@ class _InstanceFiller:
                 hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
             )
 
-    def _require_filter(self, client: InstanceClient, token: str, who: str, gap: Gap) -> None:
+    def _require_filter(self, row: WorkspaceRow, client: InstanceClient, token: str, who: str, gap: Gap) -> None:
         """Ask once for a mailbox that cannot be, in days on which some of the workspace moved."""
         if self._is_filter_known:
             return
         self._work.counts["gap_requests"] += 1
         try:
-            stats = client.get_daily_stats(token, [NO_ACCOUNT], gap.before, gap.after, who=who)
+            stats = self._answer(
+                row, lambda: client.get_daily_stats(token, [NO_ACCOUNT], gap.before, gap.after, who=who)
+            )
         except ApiRefused:
             # Who refuses the id knows the filter; who has no such route will say so again.
             return
@@ -261,6 +266,14 @@ class _InstanceFiller:
                 "its daily numbers are the same whichever mailbox is asked for (it ignores sender_email_ids)"
             )
         self._is_filter_known = True
+
+    def _answer(self, row: WorkspaceRow, call: Callable[[], T]) -> T:
+        """What one call returns; a stop does not wait for a host that hangs."""
+        future = self._lanes.submit(row.key, call)
+        while not future.done():
+            wait([future], timeout=LOOK_SECONDS)
+            self._run.clock.check()
+        return future.result()
 
     def _wait(self, asked: Mapping[Future[DailyStats], tuple[Gap, int]]) -> None:
         """Wait for all answers, or for the first that ends the asking."""

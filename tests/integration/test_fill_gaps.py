@@ -9,6 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cli import environment, finish, run_cli, start_cli, wait_until
+from faultproxy import Conversation, FaultProxy, Victim, said_by
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from office import Connection, Office, Outcome
@@ -91,11 +93,14 @@ class Diary:
         self.record(self.days[-1])
         return truth
 
+    @property
+    def arguments(self) -> list[str]:
+        """To fill without recording today."""
+        return ["--fill-gaps", "--date", str(self.days[-1]), "--json"]
+
     def fill(self, *arguments: str, **env: str) -> Outcome:
         """Fill, without recording today."""
-        return self.office.run(
-            "snapshot-providers", "--fill-gaps", "--date", str(self.days[-1]), "--json", *arguments, env=env
-        )
+        return self.office.run("snapshot-providers", *self.arguments, *arguments, env=env)
 
     def stored(self, day: date | None = None) -> Rows:
         """The rows of a day, or of the whole gap by day too."""
@@ -252,6 +257,7 @@ def test_by_the_jobs_themselves_with_today_as_the_end(db: str, conn: Connection)
         assert planned.counts["gap_days"] == 6
         assert (outcome.code, outcome.stderr) == (0, "")
         assert "6 of 6 missing days of workspaces filled without 1 accounts that came" in outcome.stdout
+        assert "approximately" not in outcome.stdout
         for day in diary.gap:
             assert_equal(diary.stored(day), truth[day], truth[diary.first], truth[diary.days[-1]])
         gaps = conn.execute(
@@ -447,23 +453,78 @@ def test_what_was_recorded_is_never_overwritten(diary: Diary) -> None:
 def test_a_run_that_ended_before_the_history_followed_is_made_up_for(diary: Diary) -> None:
     diary.live()
     diary.fill()
-    whole = diary.office.one(
-        "SELECT jsonb_agg(to_jsonb(h) - '{created_at,updated_at}'::text[] ORDER BY h::text)"
-        " FROM provider_performance_history AS h"
-    )
+    whole = history(diary)
     diary.conn.execute("DELETE FROM provider_performance_history WHERE snapshot_date = ANY(%s)", (diary.gap,))
     diary.conn.execute("UPDATE provider_performance_history SET sent_7d = 0")
 
     outcome = diary.fill()
 
     assert outcome.counts["gaps_found"] == 0
-    assert (
-        diary.office.one(
-            "SELECT jsonb_agg(to_jsonb(h) - '{created_at,updated_at}'::text[] ORDER BY h::text)"
-            " FROM provider_performance_history AS h"
-        )
-        == whole
+    assert history(diary) == whole
+
+
+def history(diary: Diary) -> Any:
+    query = "SELECT jsonb_agg(to_jsonb(h) - '{created_at,updated_at}'::text[] ORDER BY snapshot_date, email_provider)"
+    return diary.office.one(f"{query} FROM provider_performance_history AS h")
+
+
+@pytest.mark.parametrize("when", ["statement", "commit", "committed"])
+def test_f01_killed_while_it_fills_leaves_a_workspace_filled_or_a_gap(diary: Diary, when: Any) -> None:
+    truth = diary.live()
+    victim = Victim()
+    with FaultProxy(diary.office.dsn) as proxy:
+        rule = proxy.at(when, said_by("snapshot_gaps", "record_days"), victim.kill, nth=2)
+        process = start_cli(["snapshot-providers", *diary.arguments], environment(proxy.dsn, diary.sandbox))
+        victim.is_(process)
+        process.communicate()
+    assert rule.hit.is_set()
+    wait_until(lambda: not sessions(diary), "the killed run's sessions have ended")
+
+    assert diary.filled_days(1) == diary.gap
+    assert diary.filled_days(2) == (diary.gap if when == "committed" else [])
+    asked = diary.asked()
+    assert diary.fill().code == 0
+    assert (diary.asked() == asked) is (when == "committed")
+    for day in diary.gap:
+        assert_equal(diary.stored(day), truth[day], truth[diary.first], truth[diary.days[-1]])
+    days = [row["snapshot_date"] for row in history(diary) if not row["gaps_1d"]]
+    assert set(map(str, diary.days[1:])) == set(days)
+
+
+def sessions(diary: Diary) -> int:
+    return diary.office.one(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'bisonsync%%'"
     )
+
+
+def test_what_was_refused_is_named_also_when_the_answer_to_its_commit_was_lost(diary: Diary) -> None:
+    diary.active = 1.0
+    truth = diary.live()
+    account = next(number for workspace, number in moved(truth) if workspace == 1)
+    diary.add_told(diary.gap[1], account, 1_000)
+    with FaultProxy(diary.office.dsn) as proxy:
+        rule = proxy.at("committed", said_by("snapshot_gaps", "record_days"), Conversation.cut)
+        done = run_cli(["snapshot-providers", *diary.arguments], environment(proxy.dsn, diary.sandbox))
+
+    assert rule.hit.is_set()
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["counts"]["gap_accounts_filled"] == 35
+    assert f"the first: {account} of workspace sim/1" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("asked", ["/api/users", STATS])
+def test_stopped_while_it_asks_it_leaves_a_gap(diary: Diary, asked: str) -> None:
+    diary.live()
+    diary.sandbox.add_fault("hang", path=asked)
+    process = start_cli(["snapshot-providers", *diary.arguments], environment(diary.office.dsn, diary.sandbox))
+    wait_until(lambda: asked in diary.sandbox.summary()["requests"]["by_path"], "it has asked")
+
+    process.terminate()
+    finish(process, timeout=25.0)
+
+    assert process.returncode == 143
+    assert diary.filled_days(1) == diary.filled_days(2) == []
 
 
 def test_days_of_another_zone_are_said_to_be_approximate(diary: Diary) -> None:
