@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from cli import environment, start_cli, wait_until
-from looking import insert
 from office import Connection, Office
 
 from bisonsync.sandbox import Sandbox
@@ -105,7 +104,6 @@ def hold_lease(office: Office, number: int) -> None:
 
 
 def fill_table(office: Office) -> None:
-    insert(office.conn, "email_sync_logs", run_id="11111111-aaaa-4000-8000-000000000001", job="migrate")
     office.conn.execute(
         "INSERT INTO email_sync_logs (run_id, job, status, started_at, command)"
         " SELECT gen_random_uuid(), 'migrate', 'success', now() - interval '9 days', repeat('x', 400)"
