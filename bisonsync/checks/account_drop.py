@@ -53,7 +53,9 @@ def look(look: Look) -> CheckResult:
         worst_of(bad, OK),
         f"{len(bad)} of {len(rows)} workspaces: {bad[0].subject}: {bad[0].detail}"
         if bad
-        else f"none of {len(rows)} workspaces lost more than {worst.percent:.0f} % of its accounts",
+        else f"none of {len(rows)} workspaces lost more than {worst.percent:.0f} % of its accounts"
+        if worst.gone
+        else f"none of {len(rows)} workspaces lost accounts",
         hint=_hint(over[0]) if over else "",
         value=round(worst.percent, 1),
         unit="%",

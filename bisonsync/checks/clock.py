@@ -19,6 +19,7 @@ def look(look: Look) -> CheckResult:
     limits = look.limits[NAME]
     apart = (look.host_now - look.now).total_seconds()
     told = f"this host is {span(abs(apart))} {'ahead of' if apart > 0 else 'behind'} the database"
+    told = told if abs(apart) >= 1 else "this host and the database agree"
     findings = [Finding("this host", grade(abs(apart), limits), told)]
     furthest = abs(apart)
     for row in look.read(health_jobs.list_latest_times):

@@ -143,7 +143,7 @@ def _hint(found: Finding) -> str:
         return f"bisonsync {SNAPSHOTS}"
     if "filled" in found.kinds:
         table = DAILY if found.subject.startswith(DAILY) else found.subject
-        return f"bisonsync prune (if {table} stays large: fewer days for it under [retention])"
+        return f"bisonsync prune  # if {table} stays large: fewer days for it under [retention]"
     if found.subject == "database":
-        return "bisonsync prune (if it stays large: fewer days under [retention], or raise database.size)"
-    return f"bisonsync prune (for {found.subject})"
+        return "bisonsync prune  # if it stays large: fewer days under [retention], or raise database.size"
+    return f"bisonsync prune  # for {found.subject}"

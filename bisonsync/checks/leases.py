@@ -35,7 +35,9 @@ def look(look: Look) -> CheckResult:
         worst_of(bad, OK),
         f"{len(bad)} of {len(held)} held: {bad[0].subject}: {bad[0].detail}"
         if bad
-        else f"{len(held)} held, by runs that are at work",
+        else f"{len(held)} held, by runs that are at work"
+        if held
+        else "none is held",
         hint=_hint(first, bad[0]) if first else "",
         value=max(0, round(longest)),
         unit="s",

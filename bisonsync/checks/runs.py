@@ -85,7 +85,7 @@ def _judge(look: Look, row: JobRuns, set_up_at: datetime | None, *, is_new: bool
     late = grade(_intervals(look, row), limits)
     if late != OK:
         missed = int(_intervals(look, row)) - 1 or 1
-        detail = f"last started {span(age)} ago, meant to each {span(interval.total_seconds())}: {missed} missed"
+        detail = f"last started {span(age)} ago, meant to run every {span(interval.total_seconds())}: {missed} missed"
         yield _Told(_finding(row, late, detail, "absent"), _WHERE_SCHEDULED)
     if row.failures > limits["failures"].value:
         detail = f"failed {row.failures} times in a row: {_reason(row)}"
@@ -102,7 +102,7 @@ def _judge(look: Look, row: JobRuns, set_up_at: datetime | None, *, is_new: bool
 def _never(row: JobRuns, interval: timedelta, known_for: timedelta | None, *, is_new: bool) -> _Told:
     if known_for is not None and known_for > interval:
         return _Told(_finding(row, CRITICAL, "never ran: is it scheduled?", "absent"), _WHERE_SCHEDULED)
-    detail = f"has not run yet, meant to each {span(interval.total_seconds())}: is it scheduled?"
+    detail = f"has not run yet, meant to run every {span(interval.total_seconds())}: is it scheduled?"
     return _Told(_finding(row, UNKNOWN if is_new else WARNING, detail, "absent"), f"bisonsync {row.job}")
 
 

@@ -32,7 +32,9 @@ def look(look: Look) -> CheckResult:
         worst_of(bad, OK),
         f"{len(bad)} of {len(rows)} lists: {bad[0].subject}: {bad[0].detail}"
         if bad
-        else f"none of {len(rows)} lists failed more than {most.consecutive_failures} times in a row",
+        else f"none of {len(rows)} lists failed more than {most.consecutive_failures} times in a row"
+        if most.consecutive_failures
+        else f"no list of {len(rows)} failed when it was last read",
         hint=f"bisonsync {most.job} -v -w {label(most.key)}" if bad else "",
         value=most.consecutive_failures,
         thresholds=limits,

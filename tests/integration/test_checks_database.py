@@ -295,7 +295,7 @@ def test_database_warns_beyond_30_percent_dead_rows(
     result = examine(db, "database")
 
     assert result.state == state
-    assert result.hint == ("bisonsync prune (for sender_emails_cache)" if state != "OK" else "")
+    assert result.hint == ("bisonsync prune  # for sender_emails_cache" if state != "OK" else "")
 
 
 def test_database_sees_the_rows_that_are_dead(db: str, grown: Connection) -> None:
@@ -323,7 +323,7 @@ def test_database_warns_of_a_month_two_days_past_its_retention(
     if state != "OK":
         assert result.findings[0].subject == "sender_email_daily_2025_11"
         assert result.findings[0].detail == "should have been dropped 3 days ago"
-        assert result.hint == "bisonsync prune (for sender_email_daily_2025_11)"
+        assert result.hint == "bisonsync prune  # for sender_email_daily_2025_11"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_database_warns_7_days_before_a_month_without_a_place(
     assert result.state == state
     if state != "OK":
         assert "2026-03" in result.detail
-        assert result.hint == "bisonsync prune (for sender_email_daily)"
+        assert result.hint == "bisonsync prune  # for sender_email_daily"
 
 
 # dashboard_health_summary

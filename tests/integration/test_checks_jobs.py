@@ -66,7 +66,7 @@ def test_f18_a_job_that_stopped_long_ago_is_alarmed(db: str, conn: Connection) -
     result = examine(db, "runs", schedule=POLL)
 
     assert (result.state, result.hint) == ("CRITICAL", _SCHEDULED)
-    assert result.detail == ("1 of 1 jobs: poll-accounts last started 46 d ago, meant to each 3 min: 22079 missed")
+    assert result.detail == ("1 of 1 jobs: poll-accounts last started 46 d ago, meant to run every 3 min: 22079 missed")
 
 
 def test_a_new_database_has_a_schedule_of_its_own(db: str, conn: Connection) -> None:
