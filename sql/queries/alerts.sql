@@ -123,6 +123,7 @@ mine AS (
     FROM alert_messages AS m
     INNER JOIN heads USING (id)
     WHERE
+        -- What another run has changed since the heads were found shows only here, where the row is locked.
         m.delivered_at IS NULL
         AND m.dropped_at IS NULL
         AND m.next_attempt_at <= %(now)s::timestamptz

@@ -429,6 +429,21 @@ def test_another_run_leaves_the_channel_that_is_being_written_to(outbox: Outbox)
     assert outbox.names == ["one", "other", "two"]
 
 
+def test_a_message_that_is_due_again_waits_for_a_later_one_under_way(outbox: Outbox) -> None:
+    outbox.put("poison", "other")
+    outbox.slack.answers.append((400, b"invalid_blocks", {}))
+    outbox.slack.answers.append((503, b"", {}))
+    outbox.deliver()
+    channels = [MAIN_CHANNEL]
+    outbox.seconds = 59.0
+    claimed = outbox.database.run(lambda conn: store.claim_message(conn, channels, outbox.now, ttl_seconds=60.0))
+    outbox.seconds = 61.0
+
+    assert claimed is not None
+    assert claimed.body == body_of("other")
+    assert outbox.deliver().sent == 0
+
+
 def test_many_runs_at_once_send_nothing_twice(outbox: Outbox) -> None:
     outbox.urls = {name: outbox.slack.url(f"/{name}") for name in "abc"}
     for name in "abc":

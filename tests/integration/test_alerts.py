@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from cli import wait_until
 from conversation import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -623,6 +625,21 @@ def test_two_looks_at_once_open_one_episode(watch: Watch, db: str) -> None:
     watch.see("CRITICAL")
 
     assert watch.rows("SELECT bad_count FROM alert_episodes") == [(2,)]
+
+
+def test_a_look_waits_for_one_that_has_not_ended(watch: Watch, db: str) -> None:
+    watch.look("CRITICAL")
+    second = threading.Thread(target=lambda: watch.look("CRITICAL"))
+    with psycopg.connect(db) as other:
+        alerts.observe(other, [result("CRITICAL")], now=watch.now - MINUTE / 2, policy=watch.policy, clients=[])
+        second.start()
+        waiting = "SELECT true FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        wait_until(lambda: watch.rows(waiting) != [], "the second look waits")
+        other.commit()
+    second.join()
+
+    assert watch.one("SELECT count(*) FROM alert_messages WHERE kind = 'opening'") == 1
+    assert watch.one("SELECT bad_count FROM alert_episodes") == 3
 
 
 def test_an_episode_that_another_run_opened_is_left_to_it(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
