@@ -176,7 +176,9 @@ def _alert(
 
     policy = alert_policy(session.settings.alerts)
     seen = session.control.run(lambda conn: job.observe(conn, results, now=look.now, policy=policy))
-    report = job.deliver(session.control, slack_sender(session), now=look.now, clock=session.clock)
+    give_up_at = float("inf") if session.control.deadline is None else session.control.deadline
+    sender = slack_sender(session)
+    report = job.deliver(session.control, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
     sent = {"messages_sent": report.sent, "messages_failed": report.failed, "messages_waiting": report.waiting}
     return sent, (*seen.problems, *report.problems)
 

@@ -19,8 +19,9 @@ class ProviderRow:
     """A provider at one instance on the instance's last recorded day.
 
     ``first_day`` is the first recorded one. ``_1d``, ``_7d``, ``_30d``: that day, it and the 6, the 29 before. ``gaps``
-    are workspaces of the instance that lack an end of the window. ``comparison`` says whether the last 7 days are ``compared`` with the 7 before, as
-    check_provider_reply_rate_drop does; the p values are those of a fall and of a rise by chance alone.
+    are workspaces of the instance that lack an end of the window. ``comparison`` says whether the last 7 days are
+    ``compared`` with the 7 before, as check_provider_reply_rate_drop does; the p values are those of a fall and of a
+    rise by chance alone.
     """
 
     bison_instance: str
