@@ -12,6 +12,8 @@ BEGIN
     IF first_day < date '2000-01-01' OR last_day > current_date + 400 THEN
         RAISE EXCEPTION 'no partitions are made for % to %', first_day, last_day USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    -- Of two runs at the beginning of a month the second finds what the first has made.
+    PERFORM pg_advisory_xact_lock(hashtextextended('sender_email_daily partitions', 0));
     FOR month IN
         SELECT g::date
         FROM generate_series(date_trunc('month', first_day::timestamp), date_trunc('month', last_day::timestamp), interval '1 month') AS g

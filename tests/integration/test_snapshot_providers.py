@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -277,6 +278,18 @@ def test_f17_a_month_ahead_that_cannot_be_made_now_stops_nothing(book: Ledger) -
     assert (outcome.code, outcome.counts["inserted"], outcome.counts["history_inserted"]) == (3, 4, 2)
     (error,) = outcome.document["errors"]
     assert error["message"].startswith("next month's partition: ")
+
+
+def test_of_two_runs_that_need_the_same_month_the_second_finds_it_made(book: Ledger) -> None:
+    month = (book.today, book.today)
+    with psycopg.connect(book.dsn) as first, psycopg.connect(book.dsn) as second, ThreadPoolExecutor(1) as thread:
+        assert snapshots.make_partitions(first, *month) == 1
+        made = thread.submit(snapshots.make_partitions, second, *month)
+        pid = second.info.backend_pid
+        cli.wait_until(lambda: book.all("SELECT true WHERE pg_blocking_pids(%s) <> '{}'", pid), "the second waits")
+        first.commit()
+
+        assert made.result(timeout=cli.PATIENCE) == 0
 
 
 # What is refused
