@@ -8,7 +8,8 @@ WITH latest AS (
     GROUP BY h.bison_instance
 ),
 
-compared AS (
+-- Computed once: a join would do it again for every provider.
+compared AS MATERIALIZED (
     SELECT c.*
     FROM (SELECT DISTINCT l.day FROM latest AS l) AS d
     CROSS JOIN LATERAL check_provider_reply_rate_drop(d.day) AS c

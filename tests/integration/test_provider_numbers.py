@@ -13,6 +13,7 @@ import pytest
 from cli import environment, run_cli
 from terminal import Screen, at_terminal
 
+from bisonsync.queries import load_queries
 from bisonsync.store.snapshots import write_history
 
 Connection = psycopg.Connection[Any]
@@ -338,6 +339,20 @@ def test_what_cannot_be_chosen_is_refused(db: str) -> None:
     assert "'sum'" in unknown.stderr
     assert (workspace_only.returncode, workspace_only.stdout) == (2, "")
     assert "performance_by('workspace'" in workspace_only.stderr
+
+
+@pytest.mark.usefixtures("month")
+def test_the_weeks_are_compared_once_and_not_for_each_provider(conn: Connection) -> None:
+    query = load_queries("providers")["list_providers"]
+
+    plan = conn.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query, {"instances": None, "timezone": "UTC"}).fetchone()
+
+    def loops(node: dict[str, Any]) -> list[int]:
+        mine = [node["Actual Loops"]] if node["Node Type"] == "WindowAgg" else []
+        return mine + [number for part in node.get("Plans", []) for number in loops(part)]
+
+    assert plan is not None
+    assert loops(plan[0][0]["Plan"]) == [1]
 
 
 def test_an_empty_history_does_not_look_fine(db: str) -> None:
