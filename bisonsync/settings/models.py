@@ -42,6 +42,8 @@ RETENTION = {
     "provider_performance_history": 1825,
     "alert_episodes": 365,
 }
+# So long is for ever, and a day so long ago still has a date.
+LONGEST_RETENTION_DAYS = 36_500
 
 
 def _not_a_boolean(value: object) -> object:
@@ -276,7 +278,7 @@ class Settings(BaseSettings):
     @property
     def retention_days(self) -> dict[str, int]:
         """For how many days each table's rows are kept."""
-        return {**RETENTION, **self.retention}
+        return {name: min(days, LONGEST_RETENTION_DAYS) for name, days in {**RETENTION, **self.retention}.items()}
 
     @classmethod
     def settings_customise_sources(

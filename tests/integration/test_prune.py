@@ -625,3 +625,15 @@ def test_the_settings_of_the_command_are_those_of_the_file(db: str, conn: Connec
 
     assert (kept.returncode, refused.returncode, count(conn, "api_health_logs")) == (0, 8, 0)
     assert "[retention] sender_email_daily = 61 is refused" in refused.stderr
+
+
+def test_for_ever_is_said_by_a_large_number(db: str, conn: Connection) -> None:
+    add_api(conn, 3, datetime.now(UTC) - timedelta(days=4000))
+    for_ever = {
+        f"BISONSYNC_RETENTION__{table.upper()}": "9999999999"
+        for table in ("api_health_logs", "sender_email_daily", "email_sync_logs", "provider_performance_history")
+    }
+
+    done = run_cli(["prune"], environment(db, **for_ever))
+
+    assert (done.returncode, count(conn, "api_health_logs")) == (0, 3), done.stderr
