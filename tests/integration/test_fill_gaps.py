@@ -17,7 +17,7 @@ from office import Connection, Office, Outcome
 
 from bisonsync.errors import LeaseLost
 from bisonsync.sandbox import Sandbox
-from bisonsync.store import leases, snapshot_gaps
+from bisonsync.store import leases, snapshot_gaps, snapshots
 from bisonsync.store.leases import Lease
 from bisonsync.store.snapshot_gaps import DayTold, Filled, Filling
 from bisonsync.store.snapshots import Gap
@@ -274,8 +274,10 @@ def test_what_came_after_the_last_look_at_the_first_day_counts_for_the_day_after
         diary = Diary(office, active=1.0)
         truth = {diary.first: diary.record(diary.first)}
         afternoon = diary.advance(719)
-        for day in diary.days[1:]:
+        for day in diary.gap:
             truth[day] = diary.advance()
+        # The less is told of the last day, the more is left for the first: nothing told is told, too.
+        truth[diary.days[-1]] = diary.advance(active=0.3)
         diary.record(diary.days[-1])
 
         assert diary.fill().code == 0
@@ -429,7 +431,9 @@ def test_the_deadline_ends_the_asking_and_nothing_is_half_written(diary: Diary) 
     outcome = diary.fill("--deadline", "2s")
 
     assert outcome.code == 7
-    assert diary.filled_days(1) == []
+    hints = [error["hint"] for error in outcome.document["errors"]]
+    assert hints.count("what is filled stays; run it again with a longer --deadline") == 1
+    assert diary.filled_days(1) == diary.filled_days(2) == []
     assert not diary.stored(diary.gap[0])
 
 
@@ -461,6 +465,24 @@ def test_a_run_that_ended_before_the_history_followed_is_made_up_for(diary: Diar
 
     assert outcome.counts["gaps_found"] == 0
     assert history(diary) == whole
+
+
+def test_the_gap_of_a_workspace_without_accounts_is_closed_and_the_history_says_so(diary: Diary) -> None:
+    for account in list(diary.sandbox.world.workspaces[2].accounts):
+        diary.sandbox.world.remove(account)
+    for day in diary.days:
+        diary.record(day)
+    diary.conn.execute(
+        "DELETE FROM workspace_snapshots WHERE bison_workspace_id = 2 AND snapshot_date = ANY(%s)", (diary.gap,)
+    )
+    for day in diary.days:
+        with diary.conn.transaction():
+            snapshots.write_history(diary.conn, "sim", day, zone="UTC")
+    assert [row["gaps_1d"] for row in history(diary)] == [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+
+    assert diary.fill().code == 0
+
+    assert [row["gaps_1d"] for row in history(diary)] == [2, 2, 0, 0, 0, 0, 0, 0, 0, 0]
 
 
 def history(diary: Diary) -> Any:
