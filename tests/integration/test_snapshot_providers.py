@@ -463,6 +463,8 @@ def test_f9_a_late_evening_run_in_another_zone_writes_the_right_day(
     assert book.all("SELECT DISTINCT snapshot_date::text FROM workspace_snapshots") == [(day,)]
     # Made on that day: all of it counts.
     assert book.history("snapshot_date::text, sent_1d", "email_provider = 'Google'") == [(day, 200)]
+    # And again it finds nothing to write.
+    assert book.run(zone=zone).counts["unchanged"] == 4
 
 
 def test_f9_before_the_first_read_after_midnight_the_day_before_is_recorded_and_todays_history_waits(
@@ -640,7 +642,7 @@ def run_job(book: Ledger, policy: job.Policy, fill: job.Fill) -> Any:
         concurrency={},
         access={},
         dry_run=False,
-        progress=lambda *_: None,
+        progress=lambda _what, _done, _of: None,
     )
     try:
         return job.run(run, policy, fill)
