@@ -133,7 +133,7 @@ class Output:
                 no_wrap=is_number,
             )
         for row in every:
-            table.add_row(*(Text(row[index], style=_style(row[index])) for index in kept))
+            table.add_row(*(Text(row[index].translate(_CONTROLS), style=_style(row[index])) for index in kept))
         console.print(table)
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
@@ -231,8 +231,12 @@ def _style(cell: str) -> str:
     return _STYLES.get(cell.rpartition(",")[2].strip(), "")
 
 
-# Names come from hosts and people: what would steer a terminal is shown as a blank.
-_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# Names come from hosts and people: what would steer a terminal, or turn the text that follows, is shown as a blank.
+_CONTROLS = {
+    code: " "
+    for code in (*range(32), *range(127, 160), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
 
 
 def _one_line(cell: str) -> str:

@@ -103,7 +103,9 @@ def _never(row: JobRuns, interval: timedelta, known_for: timedelta | None, *, is
     if known_for is not None and known_for > interval:
         return _Told(_finding(row, CRITICAL, "never ran: is it scheduled?", "absent"), _WHERE_SCHEDULED)
     detail = f"has not run yet, meant to run every {span(interval.total_seconds())}: is it scheduled?"
-    return _Told(_finding(row, UNKNOWN if is_new else WARNING, detail, "absent"), f"bisonsync {row.job}")
+    # A look without --alert is no run.
+    command = "bisonsync health --alert" if row.job == "health" else f"bisonsync {row.job}"
+    return _Told(_finding(row, UNKNOWN if is_new else WARNING, detail, "absent"), command)
 
 
 def _finding(row: JobRuns, state: State, detail: str, *kinds: str) -> Finding:

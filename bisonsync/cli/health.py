@@ -134,10 +134,10 @@ class HealthSession(Session):
         else:
             if not output.quiet and self.checks:
                 _print_table(self)
-            elif not self.is_alerting:
-                # Cron mails it. With --alert the messages are Slack's.
+            elif self.checks and not (self.is_alerting and self.settings.alerts.slack_webhook_url):
+                # Cron mails it, where no message of Slack tells it.
                 told = [check for check in self.checks if check.state not in ("OK", "not in use")]
-                output.problems([(f"{check.name} {check.state}: {check.detail}", check.hint, None) for check in told])
+                output.problems([(f"{check.name} {check.state}: {_sum_up(check)}", check.hint, None) for check in told])
             output.problems([(problem.message, problem.hint, problem.workspace) for problem in problems])
 
 
@@ -186,10 +186,11 @@ def _alert(
 def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look:
     from bisonsync.checks.check import Look
     from bisonsync.checks.limits import merge_limits
-    from bisonsync.store import health
+    from bisonsync.store import health, migrations
 
     settings = session.settings
     limits = merge_limits(settings.alerts.thresholds, flags)
+    session.control.run(migrations.require_sight)
     host_before = session.clock.now()
     now = session.control.run(health.read_now)
     host_after = session.clock.now()
@@ -251,15 +252,20 @@ def _cells(result: CheckResult) -> list[str]:
     return [result.name, result.state, value, result.detail, hint, result.caused_by or ""]
 
 
+def _sum_up(result: CheckResult) -> str:
+    """The detail on one line, whatever names are in it, and which check is the cause."""
+    return " ".join(result.detail.split()) + (f" (because of {result.caused_by})" if result.caused_by else "")
+
+
 def _seen(result: CheckResult) -> str:
     """What a person reads of one check."""
-    lines = [result.detail + (f" (because of {result.caused_by})" if result.caused_by else "")]
+    lines = [_sum_up(result)]
     if result.state in ("OK", "not in use"):
         return lines[0]
     # Often the first line has told of the worst already.
     told = [finding.subject in result.detail and finding.detail in result.detail for finding in result.findings]
     more = [finding for finding, is_told in zip(result.findings, told, strict=True) if not is_told]
-    lines += [f"· {finding.subject}: {finding.detail}" for finding in more[:_FINDINGS_SHOWN]]
+    lines += [" ".join(f"· {finding.subject}: {finding.detail}".split()) for finding in more[:_FINDINGS_SHOWN]]
     if len(more) > _FINDINGS_SHOWN:
         lines.append(f"· and {len(more) - _FINDINGS_SHOWN} more")
     if result.hint:

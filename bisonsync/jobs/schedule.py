@@ -432,7 +432,9 @@ def _notes(setup: Setup, job: Job) -> Iterator[str]:
     if job.name in setup.heartbeats:
         yield from _comment(f"It pings the address that [heartbeats] has for {job.name}.")
     if job.name == "health" and not setup.has_slack:
-        yield from _comment("ATTENTION: [alerts] has no slack_webhook_url, so nobody hears of what it finds.")
+        yield from _comment(
+            "ATTENTION: [alerts] has no slack_webhook_url: what it finds is printed at each look, and sent nowhere."
+        )
 
 
 def _whole(every: timedelta) -> timedelta:

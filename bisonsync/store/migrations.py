@@ -51,6 +51,7 @@ def survey(conn: Connection, files: SchemaFiles) -> Survey:
             hint=f"use PostgreSQL {_OLDEST_SERVER} or newer",
         )
     has_ledger = _has_ledger(conn)
+    require_sight(conn)
     applied = _list_applied(conn) if has_ledger else []
     pending = _pending(files.migrations, applied)
     present = schema_objects.list_checksums(conn) if has_ledger else {}
@@ -135,12 +136,23 @@ def require_schema(conn: Connection) -> None:
     count, newest = newest_migration()
     if row == (count, newest):
         return
+    require_sight(conn)
     if row and row[1] > newest:
         raise SchemaMismatch(
             f"the database was migrated by a newer bisonsync (to {row[1]:04}, this one knows {newest:04})",
             hint="upgrade bisonsync on this host",
         )
     raise SchemaMismatch("the database lacks migrations of this version", hint="run 'bisonsync migrate'")
+
+
+def require_sight(conn: Connection) -> None:
+    """Raise DatabaseError where row security hides the rows from this role: empty tables would then mean nothing."""
+    row = conn.execute(_Q["find_blinded_role"]).fetchone()
+    if row is not None:
+        raise DatabaseError(
+            f"role {row[0]} sees no row of bisonsync's tables: row security hides them",
+            hint="connect as the owner of the tables",
+        )
 
 
 def take_lock(conn: Connection) -> None:

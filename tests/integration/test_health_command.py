@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from cli import document, environment, run_cli
 from office import Office
 from plugin_line import read_line
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 from slackhook import SlackHook
 from terminal import at_terminal
 
@@ -19,6 +23,8 @@ from bisonsync.errors import ConfigError
 from bisonsync.sandbox import Sandbox
 
 Connection = psycopg.Connection[Any]
+CODES_OF_TERMINALS = "\x1b\x07\u202e"
+TEXT_STYLES = re.compile(r"\x1b\[[0-9;]*m")
 CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
@@ -171,6 +177,76 @@ def test_cron_gets_a_line_for_each_thing_that_is_wrong_and_none_when_quiet_and_w
     assert wrong.stdout == ""
     assert wrong.stderr.startswith("error: freshness UNKNOWN: ")
     assert (well.returncode, well.stdout, well.stderr) == (0, "", "")
+
+
+def test_cron_gets_what_is_wrong_where_no_slack_hears_of_it(db: str) -> None:
+    with SlackHook() as slack:
+        told = health(
+            db, "--alert", "-q", "freshness", BISONSYNC_ALERTS__SLACK_WEBHOOK_URL=slack.url("/services/T0/B0/x")
+        )
+    mailed = health(db, "--alert", "-q", "freshness")
+
+    assert (told.stdout, told.stderr) == ("", "")
+    assert mailed.stdout == ""
+    assert mailed.stderr.startswith("error: freshness UNKNOWN: ")
+
+
+def test_the_command_that_makes_up_for_a_look_that_never_came_is_one_that_is_kept(db: str) -> None:
+    (hint,) = [check["hint"] for check in document(health(db, "runs", "--json"))["checks"]]
+    assert hint == "bisonsync health --alert"
+    run_cli([*hint.split()[1:], "-q"], environment(db))
+
+    (runs,) = document(health(db, "runs", "--json"))["checks"]
+
+    assert "health" not in [finding["subject"] for finding in runs["findings"]]
+
+
+def test_a_mail_says_which_check_is_the_cause(db: str, conn: Connection) -> None:
+    with Sandbox(workspaces=1) as sandbox:
+        office = Office(sandbox, db, conn)
+        office.register()
+        conn.execute("UPDATE workspace_sync_state SET last_complete_at = now() - interval '6 minutes'")
+        conn.execute("UPDATE client_registry SET created_at = now() - interval '1 day'")
+        conn.execute("UPDATE bisonsync_migrations SET applied_at = now() - interval '1 day'")
+        wrong = office.run("health", "-q", "freshness", "runs")
+
+    (line,) = [line for line in wrong.stderr.splitlines() if "freshness" in line]
+    assert " (because of runs)" in line
+
+
+def test_a_role_that_sees_no_rows_is_told_so(db: str, conn: Connection) -> None:
+    role = f"blind_{uuid4().hex}"
+    name = Identifier(role)
+    conn.execute(SQL("CREATE ROLE {} LOGIN").format(name))
+    conn.execute(SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
+    dsn = make_conninfo(db, user=role)
+    try:
+        looked = health(dsn, "--nagios")
+        polled = run_cli(["runs", "list"], environment(dsn))
+    finally:
+        conn.execute(SQL("DROP OWNED BY {}").format(name))
+        conn.execute(SQL("DROP ROLE {}").format(name))
+
+    assert looked.returncode == 3
+    assert f"role {role} sees no row" in looked.stdout
+    assert polled.returncode == 6
+    assert f"role {role} sees no row" in polled.stderr
+    assert "migrate" not in polled.stderr
+
+
+def test_a_name_cannot_steer_the_terminal(db: str, conn: Connection) -> None:
+    with Sandbox(workspaces=1) as sandbox:
+        office = Office(sandbox, db, conn)
+        office.register()
+        conn.execute("UPDATE client_registry SET workspace_name = %s", ["Two\nlines\r\x1b]0;owned\x07\x1b[2J\u202eend"])
+        screens = [
+            at_terminal(command, environment(db), columns=80) for command in (["health"], ["workspaces", "list"])
+        ]
+
+    for screen in screens:
+        assert [line for line in screen.lines if "Two" in line]
+        assert not set(CODES_OF_TERMINALS) & set(TEXT_STYLES.sub("", screen.raw))
+    assert [line for line in screens[0].lines if "Two lines" in line]
 
 
 @pytest.mark.parametrize("columns", [80, 200])
