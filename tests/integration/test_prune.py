@@ -22,6 +22,7 @@ from bisonsync.run import Result, Run
 from bisonsync.settings.models import RETENTION
 from bisonsync.store import leases, retention
 from bisonsync.store.db import Database
+from bisonsync.store.retention import DroppedMonth
 
 Connection = psycopg.Connection[Any]
 
@@ -281,6 +282,22 @@ def test_several_months_go_each_by_itself_and_what_goes_with_them_is_said(db: st
         "days before 2025-11-01 can no longer be computed again, and those before 2025-12-01 not with their 30 days"
         in result.summary
     )
+
+
+def test_a_month_and_what_is_said_of_its_days_go_in_one_transaction(conn: Connection) -> None:
+    make_months(conn, date(2025, 9, 28), date(2025, 11, 5))
+
+    assert retention.drop_month(conn, NOW.date()) == DroppedMonth("sender_email_daily_2025_09", 3)
+    assert oldest_day(conn) == date(2025, 10, 1)
+    assert retention.drop_month(conn, NOW.date()) == DroppedMonth("sender_email_daily_2025_10", 31)
+    assert oldest_day(conn) == date(2025, 11, 1)
+
+
+def oldest_day(conn: Connection) -> date:
+    """The first day that is said to be recorded."""
+    row = conn.execute("SELECT min(snapshot_date) FROM workspace_snapshots").fetchone()
+    assert row is not None
+    return row[0]
 
 
 def test_the_first_day_that_is_said_to_be_whole_has_both_ends_of_its_windows(db: str, conn: Connection) -> None:
