@@ -230,6 +230,7 @@ def _vacuum(work: _Work) -> None:
     """Tidy up what lost much; a table that is locked just now is passed over until the next run."""
     if work.run.dry_run:
         return
+    work.do(retention.flush_statistics)
     for each in work.do(lambda conn: retention.list_vacuums(conn, work.removed)):
         work.check()
         work.run.progress("tidying up", len(work.vacuumed), 0)

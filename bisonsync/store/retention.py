@@ -134,6 +134,11 @@ def list_vacuums(conn: Connection, deleted: Mapping[str, int]) -> list[Vacuum]:
         return cursor.execute(_Q["spell_vacuums"], parameters).fetchall()
 
 
+def flush_statistics(conn: Connection) -> None:
+    """Have what this session deleted counted at the end of the transaction, before a VACUUM resets the counts."""
+    conn.execute(_Q["flush_statistics"])
+
+
 def vacuum(database: Database, statement: str) -> list[str]:
     """Tidy up one table outside of any transaction; return what kept it from being done, as a lock passed over."""
     warnings: list[str] = []

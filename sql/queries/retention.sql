@@ -239,6 +239,10 @@ FROM bisonsync_private.make_daily_partitions(
     %(today)s::date, (date_trunc('month', %(today)s::date::timestamp) + interval '2 months')::date
 ) AS p (partition);
 
+-- name: flush_statistics
+-- Lets what this session changed be counted when its transaction ends: counted after a VACUUM, it would be dead for ever.
+SELECT pg_stat_force_next_flush();
+
 -- name: spell_vacuums
 -- For each table that lost more than 10,000 rows, or more than a tenth of its rows and more than a hundred, by what was
 -- just deleted or by what is dead in it, the statement that tidies it up; that passes over a locked table. Locks nothing.

@@ -564,6 +564,21 @@ def test_what_was_removed_is_vacuumed_and_analysed(db: str, conn: Connection) ->
     assert row == (7,)
 
 
+def test_what_was_removed_and_tidied_up_is_not_counted_as_dead(db: str, conn: Connection) -> None:
+    add_api(conn, 500, NOW - timedelta(days=40))
+    add_api(conn, 7, NOW)
+
+    assert Job(db).run().details["vacuumed"] == ["api_health_logs"]
+
+    # Its session is over when it can be waited for no more; only then has it counted everything.
+    conn.execute(
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+        " WHERE application_name LIKE '%prune%' AND datname = current_database()"
+    )
+    row = conn.execute("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'api_health_logs'").fetchone()
+    assert row == (0,)
+
+
 def test_a_table_that_cannot_be_tidied_up_now_is_passed_over_and_noted(db: str, conn: Connection) -> None:
     add_api(conn, 500, NOW - timedelta(days=40))
     with psycopg.connect(db) as other:
