@@ -661,11 +661,17 @@ def test_the_settings_of_the_command_are_those_of_the_file(db: str, conn: Connec
 
 def test_for_ever_is_said_by_a_large_number(db: str, conn: Connection) -> None:
     add_api(conn, 3, datetime.now(UTC) - timedelta(days=4000))
-    for_ever = {
-        f"BISONSYNC_RETENTION__{table.upper()}": "9999999999"
-        for table in ("api_health_logs", "sender_email_daily", "email_sync_logs", "provider_performance_history")
-    }
+    for_ever = "9999999999"
 
-    done = run_cli(["prune"], environment(db, **for_ever))
+    done = run_cli(
+        ["prune"],
+        environment(
+            db,
+            BISONSYNC_RETENTION__API_HEALTH_LOGS=for_ever,
+            BISONSYNC_RETENTION__EMAIL_SYNC_LOGS=for_ever,
+            BISONSYNC_RETENTION__SENDER_EMAIL_DAILY=for_ever,
+            BISONSYNC_RETENTION__PROVIDER_PERFORMANCE_HISTORY=for_ever,
+        ),
+    )
 
     assert (done.returncode, count(conn, "api_health_logs")) == (0, 3), done.stderr
