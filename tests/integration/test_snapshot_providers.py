@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -755,6 +755,18 @@ def test_a_holder_whose_lease_ran_out_writes_nothing(book: Ledger) -> None:
 
     with pytest.raises(job.BisonsyncError, match="ran out or was taken over"), book.conn.transaction():
         snapshots.write(book.conn, lease, workspace_name="x", zone="UTC", force=False)
+
+    assert all(rows == [] for rows in book.versions().values())
+
+
+def test_a_holder_whose_lease_ends_while_it_writes_writes_nothing(book: Ledger) -> None:
+    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=uuid4(), ttl_seconds=60.0)
+    book.all("SELECT bisonsync_private.make_daily_partitions(%s, %s)", book.today, book.today)
+    # Renewed for less than the server keeps free before a commit.
+    short = replace(lease, ttl_seconds=leases.COMMIT_MARGIN_MILLISECONDS / 2000)
+
+    with pytest.raises(job.BisonsyncError, match="ran out or was taken over"), book.conn.transaction():
+        snapshots.write(book.conn, short, workspace_name="x", zone="UTC", force=False)
 
     assert all(rows == [] for rows in book.versions().values())
 
