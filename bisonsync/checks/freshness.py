@@ -109,4 +109,4 @@ def _hint(seen: list[_Seen], bad: tuple[Finding, ...]) -> str:
     if bad[0].state == UNKNOWN:
         return "bisonsync health clock"
     row = next(each.row for each in seen if each.finding is bad[0])
-    return f"bisonsync {row.job} -w {label(row.key)}"
+    return f"bisonsync {row.job}" + (f" -w {label(row.key)}" if len(bad) == 1 else "")

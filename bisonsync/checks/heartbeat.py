@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from bisonsync.checks.check import NOT_IN_USE, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
-from bisonsync.checks.wording import short, span, worst_first, worst_of
+from bisonsync.checks.wording import command, short, span, worst_first, worst_of
 from bisonsync.store import health_jobs
 from bisonsync.store.health_jobs import Heartbeat
 
 NAME = "heartbeat"
 # Intervals of the job since a ping last arrived.
 LIMITS: Mapping[str, Limit] = {"warning": Limit(3)}
+_QUESTION = "  # with its --heartbeat-url-file; is that address right, and reached from there?"
 # A job that has not tried for so long does not ping any more; that it does not run is told by runs.
 _FORGOTTEN = timedelta(days=7)
 
@@ -33,10 +34,7 @@ def look(look: Look) -> CheckResult:
         f"{len(bad)} of {len(rows)} jobs: {bad[0].subject} {bad[0].detail}"
         if bad
         else f"the pings of {', '.join(row.job for row in rows)} arrive",
-        hint="is the address in --heartbeat-url-file right, and reached from that host? then: bisonsync "
-        f"{bad[0].subject}"
-        if bad
-        else "",
+        hint=f"{command(bad[0].subject)}{_QUESTION}" if bad else "",
         value=round(max(_intervals(look, row) for row in rows), 1),
         thresholds=limits,
         findings=bad,

@@ -82,4 +82,5 @@ def _hint(lease: HeldLease, found: Finding) -> str:
         return f"bisonsync {lease.job}" if lease.job.startswith("poll-") else "bisonsync runs running"
     if "clock" in found.kinds:
         return "bisonsync health clock"
-    return f"on {lease.host}: ps -fp {lease.pid}; bisonsync runs show {str(lease.holder)[:8]}"
+    known = "running" if lease.status is None else f"show {str(lease.holder)[:8]}"
+    return f"bisonsync runs {known}  # and on {lease.host}: ps -fp {lease.pid}"

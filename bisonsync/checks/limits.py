@@ -59,9 +59,17 @@ def _parse(where: str, value: str | float, unit: Unit) -> float:
             if not found or found[2] not in _BYTES:
                 raise ValueError("is no size: write it as 20GB")
             return float(found[1]) * _BYTES[found[2]]
-        number = float(text.removesuffix("%") if unit == "%" else text)
+        number = _number(text.removesuffix("%") if unit == "%" else text)
     except ValueError as error:
-        raise ConfigError(f"threshold {where}: {text[:60]!r} {error}", hint="see README, thresholds") from None
+        told = str(error).removeprefix(f"{text!r} ")
+        raise ConfigError(f"threshold {where}: {text[:60]!r} {told}", hint="see README, thresholds") from None
     if not 0 <= number < float("inf"):
         raise ConfigError(f"threshold {where}: {text[:60]!r} must not be negative", hint="see README, thresholds")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("is no number") from None

@@ -66,7 +66,7 @@ def _hint(bad: tuple[Finding, ...], rows: list[TokenState]) -> str:
         return "put a valid api_key of the instance into the settings, then: bisonsync workspaces verify"
     has_token = next(row.has_token for row in rows if row.key == bad[0].workspace)
     return (
-        "bisonsync workspaces verify; then: bisonsync workspaces mint-tokens"
+        "bisonsync workspaces verify; bisonsync workspaces mint-tokens"
         if has_token
         else ("bisonsync workspaces mint-tokens")
     )

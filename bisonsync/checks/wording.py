@@ -9,6 +9,8 @@ from bisonsync.run import WorkspaceKey, label
 
 _STEPS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 _LONGEST = 160
+# Commands that have commands of their own: their jobs bear both names.
+_GROUPS = frozenset({"alerts", "config", "dashboard", "db", "migrate", "runs", "schedule", "workspaces"})
 
 
 def span(seconds: float) -> str:
@@ -22,6 +24,12 @@ def span(seconds: float) -> str:
 def named(key: WorkspaceKey, name: str | None) -> str:
     """A workspace with its name: ``maverick/17 Acme``."""
     return f"{label(key)} {name}" if name else label(key)
+
+
+def command(job: str) -> str:
+    """The command line of a job: ``bisonsync workspaces discover``."""
+    first, _, rest = job.partition("-")
+    return f"bisonsync {first} {rest}" if first in _GROUPS else f"bisonsync {job}"
 
 
 def short(text: str | None) -> str:

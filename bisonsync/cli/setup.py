@@ -12,7 +12,7 @@ from bisonsync.cli.options import Command, global_options, group, single
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
-    from bisonsync.run import Result
+    from bisonsync.run import Problem, Result
 
 migrate = group(invoke_without_command=True)
 
@@ -216,10 +216,24 @@ def config_check(options: Options) -> None:
             Problem(ConfigError.kind, f"{p.origin}: {p.message}", p.hint, exit_code=ConfigError.exit_code)
             for p in checked.problems
         )
+        problems = problems or _thresholds(session)
         where = checked.config or "the environment alone"
         return Result({"problems": len(problems)}, problems=problems, summary=f"{where}, {len(problems)} problems")
 
     execute(options, "config-check", body)
+
+
+def _thresholds(session: Session) -> tuple[Problem, ...]:
+    """What the checks do not understand, for every look would stop at it."""
+    from bisonsync.checks.limits import merge_limits
+    from bisonsync.errors import ConfigError
+    from bisonsync.run import Problem
+
+    try:
+        merge_limits(session.settings.alerts.thresholds)
+    except ConfigError as error:
+        return (Problem(error.kind, f"[alerts] {error.message}", error.hint, exit_code=error.exit_code),)
+    return ()
 
 
 db = group(no_args_is_help=True)

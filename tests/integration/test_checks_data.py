@@ -132,6 +132,10 @@ def test_freshness_of_a_list_never_read_is_critical(db: str, conn: Connection) -
     assert finding(result, "sim/2 Acme").detail == "accounts never read"
     assert result.hint == "bisonsync poll-accounts -w sim/2"
 
+    conn.execute("UPDATE workspace_sync_state SET last_complete_at = NULL")
+
+    assert examine(db, "freshness").hint == "bisonsync poll-accounts"
+
 
 @pytest.mark.parametrize(("seconds", "state"), [(5, "OK"), (6, "UNKNOWN")])
 def test_freshness_does_not_trust_a_read_in_the_future(db: str, conn: Connection, seconds: int, state: str) -> None:
@@ -355,7 +359,7 @@ def test_tokens_that_verify_found_wrong_are_critical(db: str, conn: Connection, 
     result = examine(db, "tokens")
 
     assert (result.state, result.findings[0].detail) == ("CRITICAL", detail)
-    assert result.hint == "bisonsync workspaces verify; then: bisonsync workspaces mint-tokens"
+    assert result.hint == "bisonsync workspaces verify; bisonsync workspaces mint-tokens"
 
 
 @pytest.mark.parametrize("kind", ["credentials", "guard"])

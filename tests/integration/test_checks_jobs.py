@@ -226,7 +226,17 @@ def test_a_lease_held_for_long_is_told_with_its_holder(db: str, conn: Connection
         assert result.detail == (
             "1 of 1 held: poll-accounts sim/1 Client 1: pid 77 on worker, since 15 min: works on and on"
         )
-        assert result.hint == f"on worker: ps -fp 77; bisonsync runs show {str(holder)[:8]}"
+        assert result.hint == f"bisonsync runs show {str(holder)[:8]}  # and on worker: ps -fp 77"
+
+
+def test_a_lease_that_no_run_holds_is_told_with_a_command_that_works(db: str, conn: Connection) -> None:
+    hold(conn)
+    conn.execute("DELETE FROM email_sync_logs")
+
+    result = examine(db, "leases")
+
+    assert result.detail.endswith("no run of the ledger holds it")
+    assert result.hint == "bisonsync runs running  # and on worker: ps -fp 77"
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(50, "OK"), (51, "WARNING")])
@@ -366,7 +376,13 @@ def test_a_ping_that_failed_is_told(db: str, conn: Connection) -> None:
 
     assert result.state == "WARNING"
     assert result.detail == ("1 of 2 jobs: prune on worker: the last ping failed: HTTP 404; last arrived 30 min ago")
-    assert result.hint.endswith("bisonsync prune")
+    assert result.hint.startswith("bisonsync prune  # ")
+
+
+def test_the_command_of_a_ping_is_one_that_there_is(db: str, conn: Connection) -> None:
+    pinged(conn, "workspaces-discover", last_error="HTTP 404")
+
+    assert examine(db, "heartbeat").hint.startswith("bisonsync workspaces discover  # ")
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(540, "OK"), (541, "WARNING")])

@@ -183,7 +183,8 @@ def test_a_lease_that_is_held(office: Office) -> None:
 
     assert alarms(bad) == {"leases"}
     assert "pid 4711 on other-host, since 20 min" in bad["leases"]["detail"]
-    assert bad["leases"]["hint"].startswith("on other-host: ps -fp 4711")
+    assert bad["leases"]["hint"].startswith("bisonsync runs ")
+    assert bad["leases"]["hint"].endswith("  # and on other-host: ps -fp 4711")
     assert bad["freshness"]["caused_by"] == "leases"
     assert [each["subject"].split()[0] for each in bad["freshness"]["findings"]] == ["sim/3"]
 

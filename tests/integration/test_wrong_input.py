@@ -101,6 +101,24 @@ def test_a_file_that_is_no_toml_is_told_with_its_line(office: Office, tmp_path: 
     assert says in lines[0] or ":2:" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("FRESHNES__WARNING", "'freshnes' is no check"),
+        ("FRESHNESS__WARN", "'warn' is no threshold of freshness"),
+        ("FRESHNESS__WARNING", "threshold freshness.warning: 'soon' is no duration: write it as"),
+        ("BOUNCE__WARNING", "threshold bounce.warning: 'soon' is no number"),
+    ],
+)
+def test_a_threshold_that_every_look_would_stop_at_is_found_before(office: Office, variable: str, says: str) -> None:
+    env = environment(office.dsn, office.sandbox) | {f"BISONSYNC_ALERTS__THRESHOLDS__{variable}": "soon"}
+
+    done = run_cli(["config", "check"], env)
+
+    assert done.returncode == 4
+    assert says in done.stderr
+
+
 def test_a_database_that_is_not_migrated(office: Office, empty_db: str) -> None:
     code, lines = poll(office, BISONSYNC_DATABASE_URL=empty_db)
 
