@@ -268,7 +268,7 @@ class Session:
         """Run ``body`` over the chosen workspaces, under leases and with a ledger row (neither in a dry run)."""
         from bisonsync.store import registry
 
-        self._wait_for_jitter()
+        self.wait_for_jitter()
         if self.options.dry_run:
             self.require_schema()
         else:
@@ -285,7 +285,7 @@ class Session:
 
         Its one lease is of no workspace. Raises LeaseBusy when another run has it.
         """
-        self._wait_for_jitter()
+        self.wait_for_jitter()
         if self.options.dry_run:
             self.require_schema()
         else:
@@ -314,7 +314,7 @@ class Session:
         """Run ``body`` over the configured instances (those of --instance, or ``names``), with a ledger row."""
         from bisonsync.store import leases
 
-        self._wait_for_jitter()
+        self.wait_for_jitter()
         wanted = [name.lower() for name in (names or self.options.instances)]
         configured = self.settings.instances
         unknown = [name for name in wanted if name not in configured]
@@ -744,7 +744,7 @@ class Session:
         self._databases.append(database)
         return database
 
-    def _wait_for_jitter(self) -> None:
+    def wait_for_jitter(self) -> None:
         """Sleep a share of --jitter that is always the same for this host and job, so that hosts spread out."""
         if self.options.jitter_seconds > 0:
             import socket

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -93,7 +94,7 @@ def _execute(
             raise typer.BadParameter(f"{text!r}: {error}", param_hint="--threshold") from None
         flags.setdefault(check, {})[name] = value
     session = HealthSession(options, JOB, is_alerting=alert, as_nagios=nagios)
-    result = session.carry_out(lambda _: _look(session, names, flags))
+    result = session.carry_out(lambda _: look(session, names, flags))
     leave(session.report(result))
 
 
@@ -108,8 +109,8 @@ class HealthSession(Session):
         self.checks: tuple[CheckResult, ...] = ()
 
     def judge(self, result: Result) -> tuple[int, str]:
-        """What could not be looked at is UNKNOWN, whatever the reason."""
-        if any(problem.exit_code for problem in result.problems):
+        """What could not be looked at is UNKNOWN, whatever the reason; what was seen to be CRITICAL stays so."""
+        if any(problem.exit_code for problem in result.problems) and self.state != "CRITICAL":
             self.state = "UNKNOWN"
         return _EXIT_CODES[self.state], "UNKNOWN" if self.state == "not in use" else self.state
 
@@ -125,12 +126,15 @@ class HealthSession(Session):
         """The object of --json, the line of --nagios, or the table."""
         output = self.output
         if output.as_json:
-            super().print_result(result, problems, verdict)
+            # Programs rely on the list, also when what came after the look has failed.
+            checks = {"checks": [check_json(check) for check in self.checks]}
+            super().print_result(replace(result, details=checks), problems, verdict)
         elif self.as_nagios:
             from bisonsync.checks.nagios import status_line
 
             hindered = [problem.message for problem in problems if problem.exit_code]
-            output.text(status_line(self.state, self.checks, hindered[0] if hindered else ""))
+            reason = hindered[0] if hindered and self.state == "UNKNOWN" else ""
+            output.text(status_line(self.state, self.checks, reason))
         else:
             if not output.quiet and self.checks:
                 _print_table(self)
@@ -141,16 +145,18 @@ class HealthSession(Session):
             output.problems([(problem.message, problem.hint, problem.workspace) for problem in problems])
 
 
-def _look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
+def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
+    """Look, and keep book of it where messages are sent."""
     from bisonsync.jobs import health as job
     from bisonsync.run import Result
 
     if session.options.deadline_seconds is not None:
         session.control.deadline = session.deadline()
+    session.wait_for_jitter()
     if session.is_alerting and not session.options.dry_run:
-        session.open_ledger()
-    look = _make_look(session, flags)
-    results = job.run(look, names, on_bug=lambda _: traceback.print_exc())
+        _open_ledger(session)
+    given = _make_look(session, flags)
+    results = job.run(given, names, on_bug=lambda _: traceback.print_exc())
     session.state = job.overall(results)
     session.checks = results
     counts = {
@@ -162,9 +168,19 @@ def _look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[st
     }
     told: tuple[Problem, ...] = ()
     if session.is_alerting and not session.options.dry_run:
-        sent, told = _alert(session, look, results)
+        sent, told = _alert(session, given, results)
         counts |= sent
-    return Result(counts, problems=told, details={"checks": [check_json(result) for result in results]})
+    return Result(counts, problems=told)
+
+
+def _open_ledger(session: HealthSession) -> None:
+    """A schema that no job can use is what the look is to tell of: it goes on without a row."""
+    from bisonsync.errors import SchemaMismatch
+
+    try:
+        session.open_ledger()
+    except SchemaMismatch:
+        session.output.log("no ledger row: see the check schema")
 
 
 def _alert(

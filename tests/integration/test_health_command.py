@@ -19,7 +19,9 @@ from terminal import at_terminal
 
 from bisonsync.checks import NAMES, find_check
 from bisonsync.checks.limits import merge_limits
-from bisonsync.errors import ConfigError
+from bisonsync.cli.health import HealthSession, look
+from bisonsync.errors import ConfigError, DatabaseUnavailable
+from bisonsync.runner import Options
 from bisonsync.sandbox import Sandbox
 
 Connection = psycopg.Connection[Any]
@@ -87,6 +89,20 @@ def test_a_wrong_command_line_is_unknown(db: str, arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_wrong_option_before_the_command_is_unknown_for_health_alone(db: str) -> None:
+    looked = run_cli(["--bogus", "health"], environment(db))
+    polled = run_cli(["--bogus", "poll-accounts"], environment(db))
+
+    assert (looked.returncode, polled.returncode) == (3, 2)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--deadline", "1s"], ["--config", "/no/such/file"]])
+def test_the_object_has_its_list_of_checks_also_when_nothing_could_be_looked_at(arguments: list[str]) -> None:
+    done = health("postgresql://nobody@127.0.0.1:9/none", "--json", *arguments)
+
+    assert (done.returncode, document(done)["verdict"], document(done)["checks"]) == (3, "UNKNOWN", [])
+
+
 def test_no_settings_at_all_is_unknown() -> None:
     done = health(None)
 
@@ -105,6 +121,42 @@ def test_a_database_without_the_schema_is_not_ok_and_names_the_command(empty_db:
         check for check in said["checks"] if check["state"] not in ("OK", "not in use") and check["name"] != "schema"
     ]
     assert {check["caused_by"] for check in others if "cannot look" in check["detail"]} <= {"schema"}
+
+
+def test_a_migration_that_was_forgotten_is_alarmed(db: str, conn: Connection) -> None:
+    conn.execute("DELETE FROM bisonsync_migrations WHERE version = (SELECT max(version) FROM bisonsync_migrations)")
+    with SlackHook() as slack:
+        url = slack.url("/services/T0/B0/x")
+        looks = [health(db, "--alert", "-q", BISONSYNC_ALERTS__SLACK_WEBHOOK_URL=url) for _ in range(2)]
+
+    assert [look.returncode for look in looks] == [2, 2]
+    assert "🔴 CRITICAL: schema" in slack.headings
+
+
+def test_what_is_critical_stays_so_when_its_messages_cannot_be_kept(empty_db: str) -> None:
+    done = health(empty_db, "--alert", "--json")
+    said = document(done)
+
+    assert (done.returncode, said["verdict"], [error["kind"] for error in said["errors"]]) == (
+        2,
+        "CRITICAL",
+        ["schema"],
+    )
+    assert "CRITICAL" in [check["state"] for check in said["checks"] if check["name"] == "schema"]
+
+
+def test_a_jitter_is_waited_for_before_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("socket.gethostname", lambda: "one")
+    monkeypatch.setenv("BISONSYNC_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    session = HealthSession(Options(jitter_seconds=36_000.0), "health", is_alerting=False, as_nagios=False)
+    monkeypatch.setattr(session.clock, "sleep", slept.append)
+
+    with pytest.raises(DatabaseUnavailable):
+        look(session, ["clock"], {})
+
+    # More than any wait for a database.
+    assert slept[0] > 600
 
 
 def test_the_monitoring_line_and_the_exit_code_agree(db: str) -> None:
