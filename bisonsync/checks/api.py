@@ -37,7 +37,7 @@ def look(look: Look) -> CheckResult:
     judged: list[tuple[State, ApiFigures]] = [(_state(row, limits), row) for row in rows]
     judged.sort(key=lambda each: rank(each[0]), reverse=True)
     findings = tuple(
-        Finding(row.bison_instance or "an unnamed instance", state, _said(row, limits))
+        Finding(row.bison_instance or "an unnamed instance", state, _said(row, limits), kinds=_kinds(row, limits))
         for state, row in judged
         if state != OK
     )
@@ -78,6 +78,12 @@ def _state(row: ApiFigures, limits: _Limits) -> State:
     ):
         states.append(WARNING)
     return worst(states)
+
+
+def _kinds(row: ApiFigures, limits: _Limits) -> tuple[str, ...]:
+    """Slow answers alone are no reason for what was not read."""
+    is_unanswered = _errors(row) > limits["errors"].value or _limited(row) > limits["limited"].value
+    return (f"instance:{row.bison_instance}", *(["unanswered"] if is_unanswered else []))
 
 
 def _limited(row: ApiFigures) -> float:

@@ -27,6 +27,8 @@ _GUARDS: Mapping[str, tuple[str, ...]] = {
     "job:poll-accounts": ("tokens",),
     "job:snapshot-providers": ("freshness", "completeness"),
 }
+# Slow answers explain no error.
+_NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",)}
 # What stands still while the jobs cannot use the database.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
 
@@ -88,7 +90,7 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
     if "late" in finding.kinds and jobs and _has(found, "runs", "absent", *jobs):
         yield "runs"
     if finding.workspace is not None and check in ("freshness", "completeness", "workspace-failures"):
-        if "api" in errors and _has(found, "api"):
+        if "api" in errors and _has(found, "api", "unanswered", f"instance:{finding.workspace[0]}"):
             yield "api"
         if check != "workspace-failures" and _has(found, "workspace-failures", "failing", workspace=finding.workspace):
             yield "workspace-failures"
@@ -99,7 +101,10 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
 def _cause_of_errors(finding: Finding, found: _Found) -> str | None:
     """The check that tells of the first of a run's errors, if others tell of all of them."""
     kinds = [kind for kind in finding.kinds if kind.startswith("error:")]
-    causes = [next((check for check in _told_by(kind, _jobs(finding)) if _has(found, check)), None) for kind in kinds]
+    causes = [
+        next((check for check in _told_by(kind, _jobs(finding)) if _has(found, check, *_NEEDED.get(check, ()))), None)
+        for kind in kinds
+    ]
     return causes[0] if causes and all(causes) else None
 
 

@@ -31,6 +31,7 @@ STALE = found(POLL, "late", workspace=ACME)
 NO_TOKEN = result("tokens", found(workspace=ACME))
 DROPPED = result("account-drop", found(workspace=ACME))
 HELD = result("leases", found(POLL, "held", workspace=ACME))
+DOWN = result("api", found("instance:sim", "unanswered"))
 FAILING = result("workspace-failures", found("failing", "error:api_refused", workspace=ACME))
 
 
@@ -43,7 +44,7 @@ FAILING = result("workspace-failures", found("failing", "error:api_refused", wor
         (result("freshness", found(POLL, "late", "error:credentials", workspace=ACME)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:guard", workspace=ACME)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:guarded", workspace=ACME)), DROPPED),
-        (result("freshness", found(POLL, "late", "error:api_unavailable", workspace=ACME)), result("api", found())),
+        (result("freshness", found(POLL, "late", "error:api_unavailable", workspace=ACME)), DOWN),
         (result("completeness", found("error:credentials", workspace=ACME)), NO_TOKEN),
         (result("completeness", found("error:guarded", workspace=ACME)), DROPPED),
         (result("completeness", found("error:api_refused", workspace=ACME)), FAILING),
@@ -80,6 +81,10 @@ def test_a_cause_is_named_whatever_the_order(effect: CheckResult, cause: CheckRe
         # Another workspace's, another job's, another error's.
         (result("freshness", found(POLL, "late", "error:credentials", workspace=OTHER)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:deadline", workspace=ACME)), NO_TOKEN),
+        (result("freshness", found(POLL, "late", "error:api", workspace=("two", 1))), DOWN),
+        (result("workspace-failures", found("failing", "error:api", workspace=("two", 1))), DOWN),
+        (result("freshness", found(POLL, "late", "error:api", workspace=ACME)), result("api", found("instance:sim"))),
+        (result("runs", found(POLL, "verdict", "error:api")), result("api", found("instance:sim"))),
         (result("freshness", STALE), DROPPED),
         (result("freshness", found(POLL, "late", workspace=OTHER)), HELD),
         (result("freshness", found(POLL, "late", workspace=OTHER)), FAILING),
@@ -152,7 +157,7 @@ def chance_results(chance: random.Random) -> list[CheckResult]:
         "tokens": [set[str](), {"unread"}],
         "leases": [{POLL, "held"}, {POLL, "gone", "late"}, {POLL, "late"}],
         "validation": [set[str](), {POLL, "late", "unread"}],
-        "api": [set[str]()],
+        "api": [set[str](), {"instance:sim", "unanswered"}],
         "heartbeat": [{POLL, "late"}],
     }
     results: list[CheckResult] = []
