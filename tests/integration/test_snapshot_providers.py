@@ -748,9 +748,21 @@ def test_f1_killed_in_between_leaves_each_workspace_old_or_new_and_the_next_run_
     assert book.all("SELECT * FROM email_sync_logs WHERE status = 'running'") == []
 
 
-def test_a_holder_whose_lease_ran_out_writes_nothing(book: Ledger) -> None:
-    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=uuid4(), ttl_seconds=60.0)
+def take_lease(book: Ledger) -> leases.Lease:
+    """A workspace's, for a run that is in the ledger; there is room for its rows."""
     book.all("SELECT bisonsync_private.make_daily_partitions(%s, %s)", book.today, book.today)
+    run_id = uuid4()
+    book.conn.execute(
+        "INSERT INTO email_sync_logs (run_id, job, status, started_at)"
+        " VALUES (%s, 'snapshot-providers', 'running', now())",
+        (run_id,),
+    )
+    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=run_id, ttl_seconds=60.0)
+    return lease
+
+
+def test_a_holder_whose_lease_ran_out_writes_nothing(book: Ledger) -> None:
+    lease = take_lease(book)
     book.conn.execute("UPDATE job_leases SET expires_at = clock_timestamp() - interval '1 ms'")
 
     with pytest.raises(job.BisonsyncError, match="ran out or was taken over"), book.conn.transaction():
@@ -760,8 +772,7 @@ def test_a_holder_whose_lease_ran_out_writes_nothing(book: Ledger) -> None:
 
 
 def test_a_holder_whose_lease_ends_while_it_writes_writes_nothing(book: Ledger) -> None:
-    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=uuid4(), ttl_seconds=60.0)
-    book.all("SELECT bisonsync_private.make_daily_partitions(%s, %s)", book.today, book.today)
+    lease = take_lease(book)
     # Renewed for less than the server keeps free before a commit.
     short = replace(lease, ttl_seconds=leases.COMMIT_MARGIN_MILLISECONDS / 2000)
 
@@ -772,14 +783,7 @@ def test_a_holder_whose_lease_ends_while_it_writes_writes_nothing(book: Ledger) 
 
 
 def test_what_was_committed_before_the_answer_was_lost_counts_once(book: Ledger) -> None:
-    book.all("SELECT bisonsync_private.make_daily_partitions(%s, %s)", book.today, book.today)
-    run_id = uuid4()
-    book.conn.execute(
-        "INSERT INTO email_sync_logs (run_id, job, status, started_at)"
-        " VALUES (%s, 'snapshot-providers', 'running', now())",
-        (run_id,),
-    )
-    (lease,) = leases.take(book.conn, "snapshot-providers", [("sim", 1)], run_id=run_id, ttl_seconds=60.0)
+    lease = take_lease(book)
 
     written: list[snapshots.Written] = []
     for _ in range(2):
