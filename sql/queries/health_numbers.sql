@@ -120,7 +120,11 @@ refused AS (
     -- Two for each: the question whose token it is, and the first page beside it.
     SELECT w.bison_instance, 2 * count(*) AS refused
     FROM email_sync_log_workspaces AS w
-    WHERE w.run_id IN (SELECT e.run_id FROM entries AS e) AND w.error ->> 'kind' = 'credentials'
+    WHERE
+        w.run_id IN (SELECT e.run_id FROM entries AS e)
+        AND w.error ->> 'kind' = 'credentials'
+        -- Without a token nothing was asked.
+        AND w.error ->> 'message' NOT LIKE 'workspace %% has no token%%'
     GROUP BY w.bison_instance
 )
 

@@ -9,9 +9,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from looking import NOW, add_part, add_run, add_workspace, ago, examine, finding, insert, looking
+from office import Office
 from psycopg.conninfo import make_conninfo
 
 from bisonsync.jobs import health
+from bisonsync.sandbox import Sandbox
 
 Connection = psycopg.Connection[Any]
 
@@ -443,6 +445,18 @@ def test_api_leaves_refused_tokens_to_their_own_check(db: str, conn: Connection)
     assert examine(db, "api").state == "OK"
 
     conn.execute("UPDATE api_health_logs SET errors = 5")
+
+    assert examine(db, "api").state == "WARNING"
+
+
+def test_api_does_not_take_workspaces_without_a_token_for_refused_requests(db: str, conn: Connection) -> None:
+    with Sandbox(workspaces=3) as sandbox:
+        office = Office(sandbox, db, conn)
+        office.register()
+        conn.execute("DELETE FROM bisonsync_private.workspace_tokens WHERE bison_workspace_id <> 1")
+        assert office.poll().code == 3
+        conn.execute("DELETE FROM api_health_logs WHERE id <> (SELECT min(id) FROM api_health_logs)")
+        conn.execute('UPDATE api_health_logs SET errors = 4, requests = 10, "timestamp" = %s', (ago(minutes=3),))
 
     assert examine(db, "api").state == "WARNING"
 
