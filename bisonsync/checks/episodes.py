@@ -226,7 +226,10 @@ def _sight_check(result: CheckResult, causes: _Causes, channel: str | None) -> S
         hint=result.hint,
         findings=own,
         also=causes.also(result.name),
-        is_beyond_page=page is not None and result.value is not None and result.value > page.value,
+        # A subject that another check tells of may be the oldest.
+        is_beyond_page=any("page" in finding.kinds for finding in own)
+        if own
+        else page is not None and result.value is not None and result.value > page.value,
         caused_by=(result.caused_by or bad[0].caused_by) if standing == "explained" else None,
     )
 

@@ -241,6 +241,22 @@ def test_beyond_the_page_threshold_it_is_told_once_more(watch: Watch) -> None:
     assert watch.one("SELECT paged_at FROM alert_episodes") == BEGIN + 3 * MINUTE
 
 
+def test_what_another_check_tells_of_is_not_paged_here(watch: Watch) -> None:
+    refused = finding(1, kinds=("page",), caused_by="tokens")
+    tokens = result("CRITICAL", "tokens", findings=(finding(1),))
+    paged = finding(2, kinds=("page",))
+
+    for stale in (finding(2), finding(2), finding(2), paged):
+        page = {"value": 9000.0, "unit": "s", "thresholds": {"page": Limit(3600.0, "s")}}
+        watch.look(tokens, result("CRITICAL", findings=(refused, stale), **page))
+
+    assert [heading for heading in watch.slack.headings if "freshness" in heading] == [
+        "🔴 CRITICAL: freshness",
+        "🔴 CRITICAL for long, paged again: freshness",
+    ]
+    assert watch.one("SELECT paged_at FROM alert_episodes WHERE check_name = 'freshness'") == BEGIN + 3 * MINUTE
+
+
 def test_what_opens_beyond_the_page_threshold_is_told_once(watch: Watch) -> None:
     for seconds in (4000, 4060, 4120, 4180):
         watch.look(old(seconds))
