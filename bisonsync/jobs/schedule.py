@@ -25,8 +25,8 @@ _CRON_INTERVALS = (
     DAY,
     7 * DAY,
 )
-# Quiet hours in most zones, and outside those that a change of clocks skips or repeats.
-_NIGHT = 3
+# Quiet in most zones, and in none an hour that a change of clocks skips or repeats, as from 2 to 4 there are.
+_NIGHT = 4
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
 # Beyond a run's own deadline: connecting, closing the ledger, the last ping.

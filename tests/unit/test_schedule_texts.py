@@ -6,8 +6,9 @@ import json
 import shlex
 import subprocess
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -56,10 +57,10 @@ WORDS = ("poll-accounts", "health", "snapshot-providers", "discover", "mint-toke
         ("1h", "every hour", "7 * * * *", "*-*-* *:07:00"),
         ("90m", "every hour", "7 * * * *", "*-*-* *:07:00"),
         ("5h", "every 4 hours", "7 */4 * * *", "*-*-* 00/4:07:00"),
-        ("1d", "every day", "7 3 * * *", "*-*-* 03:07:00"),
-        ("3d", "every day", "7 3 * * *", "*-*-* 03:07:00"),
-        ("7d", "every week", "7 3 * * 0", "Sun *-*-* 03:07:00"),
-        ("365d", "every week", "7 3 * * 0", "Sun *-*-* 03:07:00"),
+        ("1d", "every day", "7 4 * * *", "*-*-* 04:07:00"),
+        ("3d", "every day", "7 4 * * *", "*-*-* 04:07:00"),
+        ("7d", "every week", "7 4 * * 0", "Sun *-*-* 04:07:00"),
+        ("365d", "every week", "7 4 * * 0", "Sun *-*-* 04:07:00"),
     ],
 )
 def test_the_nearest_interval_that_cron_can_say(asked: str, said: str, fields: str, calendar: str) -> None:
@@ -68,6 +69,16 @@ def test_the_nearest_interval_that_cron_can_say(asked: str, said: str, fields: s
     assert schedule.often(every) == said
     assert schedule.cron_fields(every, 7) == fields
     assert schedule.calendar(every, 7) == calendar
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Athens", "Pacific/Chatham"])
+def test_the_night_is_never_skipped_or_repeated(zone: str) -> None:
+    minute, hour = schedule.cron_fields(schedule.DAY, 37).split()[:2]
+    begin = datetime(2027, 1, 1, int(hour), int(minute), tzinfo=ZoneInfo(zone))
+    nights = [begin + timedelta(days=day) for day in range(365)]
+
+    assert [night for night in nights if night.astimezone(UTC).astimezone(night.tzinfo).hour != night.hour] == []
+    assert [night for night in nights if night.utcoffset() != night.replace(fold=1).utcoffset()] == []
 
 
 def test_an_interval_that_cron_cannot_say_is_named() -> None:
