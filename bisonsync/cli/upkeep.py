@@ -40,8 +40,14 @@ def _prune(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
+        from bisonsync.errors import UsageError
         from bisonsync.jobs import prune as job
 
+        if options.workspaces or options.instances:
+            raise UsageError(
+                "prune removes what is old of all workspaces: -w and --instance cannot narrow it",
+                hint="leave them out; 'bisonsync prune --dry-run' says what would go",
+            )
         settings = session.settings
         policy = job.Policy(settings.retention_days, settings.reporting_timezone)
         return session.alone(lambda run: job.run(run, policy))

@@ -251,6 +251,7 @@ def _total(windows: Sequence[Window]) -> Window:
         sent=sum(window.sent for window in windows),
         unique_replies=sum(window.unique_replies for window in windows),
         bounces=sum(window.bounces for window in windows),
+        gaps=max(window.gaps for window in windows),
     )
 
 

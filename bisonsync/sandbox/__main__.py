@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -37,6 +38,15 @@ Let an hour pass in it:
 """
 
 
+_CONTROLS = """while it runs, by POST of a JSON object to URL/_sandbox/NAME:
+  advance            {"minutes": 60}: time passes, mails are sent
+  faults             {"kind": "status", "status": 503, "times": 2}; faults/clear
+  accounts/remove    {"id": 1300}; accounts/set, accounts/move, accounts/copy
+  workspaces/rename  {"id": 1, "name": "New"}; workspaces/open, workspaces/close
+  tokens/revoke      {"id": 2}
+  GET state, GET accounts; any other NAME answers with the list of all"""
+
+
 def _announce(sandbox: Sandbox, *, with_tokens: bool, as_json: bool) -> None:
     if as_json:
         line: dict[str, Any] = {"url": sandbox.url, "super_admin_token": sandbox.super_admin_token}
@@ -61,8 +71,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m bison
     parser = argparse.ArgumentParser(
         prog=program,
         usage="%(prog)s [FLAGS]",
-        description=_DESCRIPTION,
-        epilog=f"example: {program} --workspaces 27 --accounts 4050 --latency 150ms",
+        description=textwrap.fill(_DESCRIPTION, 78),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"example: {program} --workspaces 27 --accounts 4050 --latency 150ms\n\n{_CONTROLS}",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")

@@ -395,11 +395,14 @@ def test_a_day_without_its_beginning_is_no_zero(db: str, conn: Connection) -> No
     recorded = [day for day in days(45) if day != LAST - timedelta(days=1)]
     workspace(conn, 1, recorded)
     account(conn, 1, 1, "Google", dict.fromkeys(recorded, (100, 3, 1)))
+    account(conn, 1, 2, "Microsoft", dict.fromkeys(recorded, (10, 0, 0)))
     history(conn, recorded[-1:])
 
     _, (providers, _), _ = show(db)
 
-    assert (providers[0]["sent 1 d"], providers[0]["reply % 1 d"], providers[0]["sent 7 d"]) == ("gap", "-", "600")
+    google, total = providers[0], providers[-1]
+    assert (google["sent 1 d"], google["reply % 1 d"], google["sent 7 d"]) == ("gap", "-", "600")
+    assert (total["provider"], total["sent 1 d"], total["sent 7 d"]) == ("all", "gap", "660")
 
 
 def test_a_young_history_is_no_gap(db: str, conn: Connection) -> None:

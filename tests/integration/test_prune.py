@@ -502,6 +502,16 @@ def test_one_prune_at_a_time_works(db: str, conn: Connection) -> None:
     assert count(conn, "api_health_logs") == 3
 
 
+@pytest.mark.parametrize("scope", [["-w", "sim/1"], ["--instance", "sim"]])
+def test_what_cannot_be_narrowed_removes_nothing(db: str, conn: Connection, scope: list[str]) -> None:
+    add_api(conn, 3, NOW - timedelta(days=40))
+
+    done = run_cli(["prune", *scope], environment(db))
+
+    assert (done.returncode, count(conn, "api_health_logs")) == (2, 3)
+    assert "cannot narrow it" in done.stderr
+
+
 def test_a_wrong_clock_removes_nothing(db: str, conn: Connection) -> None:
     add_api(conn, 3, NOW - timedelta(days=40))
     clock = Clock()
