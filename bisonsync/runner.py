@@ -98,19 +98,22 @@ def execute(options: Options, job: str, body: Callable[[Session], Result], *, co
     leave(code)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process at once: tearing the interpreter down would cost as much as importing half of it."""
-    os._exit(_flush(code))
+def leave(code: int, *, unread: int = 1) -> NoReturn:
+    """End the process at once: tearing the interpreter down would cost as much as importing half of it.
+
+    With ``unread`` in place of 0 when what was printed reaches nobody.
+    """
+    os._exit(_flush(code, unread=unread))
 
 
-def _flush(code: int) -> int:
+def _flush(code: int, *, unread: int = 1) -> int:
     """Write out what was printed; the exit code, which is never 0 when nobody can read it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
-            # The reader of a pipe is gone; there is nobody left to tell.
-            code = code or 1
+        except (OSError, AttributeError):
+            # The reader of a pipe is gone, or the stream was closed before we began; there is nobody left to tell.
+            code = code or unread
     return code
 
 

@@ -94,8 +94,14 @@ def _execute(
             raise typer.BadParameter(f"{text!r}: {error}", param_hint="--threshold") from None
         flags.setdefault(check, {})[name] = value
     session = HealthSession(options, JOB, is_alerting=alert, as_nagios=nagios)
-    result = session.carry_out(lambda _: look(session, names, flags))
-    leave(session.report(result))
+    unknown = _EXIT_CODES["UNKNOWN"]
+    code = unknown
+    try:
+        code = session.report(session.carry_out(lambda _: look(session, names, flags)))
+    except Exception:  # a traceback's own exit code would be WARNING
+        traceback.print_exc()
+    finally:
+        leave(code, unread=unknown)
 
 
 class HealthSession(Session):

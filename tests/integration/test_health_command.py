@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -101,6 +102,18 @@ def test_the_object_has_its_list_of_checks_also_when_nothing_could_be_looked_at(
     done = health("postgresql://nobody@127.0.0.1:9/none", "--json", *arguments)
 
     assert (done.returncode, document(done)["verdict"], document(done)["checks"]) == (3, "UNKNOWN", [])
+
+
+@pytest.mark.parametrize("where", [">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("form", ["", "--json", "--nagios"])
+def test_what_nobody_can_read_is_unknown(db: str, form: str, where: str) -> None:
+    line = f"exec {{ends}}>&1; ({sys.executable} -m bisonsync health clock {form}; echo $? >&$ends) {where}"
+
+    done = subprocess.run(
+        ["bash", "-c", line], env=environment(db), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.stdout == "3\n"
 
 
 def test_no_settings_at_all_is_unknown() -> None:
