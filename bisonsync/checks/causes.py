@@ -33,7 +33,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",)}
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
 
 # What cannot look without anything read.
-_NEED_READS = frozenset({"api", "disconnects"})
+_NEED_READS = frozenset({"api", "capacity", "disconnects"})
 _UNREAD = Finding("reads", UNKNOWN, "", kinds=("job:poll-accounts", "late", "unread"))
 
 _Found = Mapping[str, tuple[Finding, ...]]

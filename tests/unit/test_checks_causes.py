@@ -64,6 +64,7 @@ FAILING = result("workspace-failures", found("failing", "error:api_refused", wor
         (result("validation", found("unread"), state="UNKNOWN"), result("freshness", found("unread"))),
         (result("api", state="UNKNOWN"), ABSENT),
         (result("disconnects", state="UNKNOWN"), result("freshness", STALE)),
+        (result("capacity", state="UNKNOWN"), result("freshness", STALE)),
         (result("provider-drop", found(SNAPSHOT, "late"), state="UNKNOWN"), result("runs", found(SNAPSHOT, "absent"))),
         (result("bounce", found(), state="UNKNOWN"), result("schema", state="CRITICAL")),
         (result("freshness", STALE), result("schema", state="CRITICAL")),
