@@ -81,8 +81,8 @@ def _finding(look: Look, drop: _Drop) -> Finding:
 def _hint(drop: _Drop) -> str:
     where = f"-w {label(drop.row.key)}"
     if drop.is_held:
-        return f"look at the host; if they are really gone: bisonsync {_JOB} {where} --allow-shrink"
-    return f"look at the host; then: bisonsync {_JOB} {where}"
+        return f"bisonsync {_JOB} {where} --allow-shrink  # if they are really gone: look at the host first"
+    return f"bisonsync {_JOB} {where}  # brings back what the host lists again"
 
 
 def _unread(limits: Mapping[str, Limit], window: timedelta) -> CheckResult:

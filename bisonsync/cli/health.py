@@ -78,6 +78,8 @@ def _health(
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}", param_hint="CHECK")
     if nagios and options.as_json:
         raise typer.BadParameter("cannot be given together with --json", param_hint="--nagios")
+    if options.workspaces or options.instances:
+        raise typer.BadParameter("a look is at all workspaces and instances", param_hint="-w, --instance")
     _execute(options, checks or [], threshold or [], alert=alert, nagios=nagios)
 
 

@@ -37,7 +37,16 @@ WITH reads AS (
     SELECT
         w.bison_instance,
         w.bison_workspace_id,
-        coalesce((w.counts ->> 'removed')::bigint, 0) AS removed,
+        -- Less what later reads brought back.
+        greatest(
+            coalesce((w.counts ->> 'removed')::bigint, 0) - coalesce(
+                sum((w.counts ->> 'restored')::bigint) OVER (
+                    PARTITION BY w.bison_instance, w.bison_workspace_id
+                    ORDER BY w.committed_at, w.run_id
+                    ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+                ), 0
+            ), 0
+        )::bigint AS removed,
         -- Those that were there before it: what it read and had known, and what it removed.
         coalesce((w.counts ->> 'accounts_read')::bigint, 0)
         - coalesce((w.counts ->> 'inserted')::bigint, 0)

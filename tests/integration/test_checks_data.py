@@ -283,7 +283,7 @@ def test_account_drop_says_who_lost_how_many(db: str, conn: Connection) -> None:
     result = examine(db, "account-drop")
 
     assert result.detail == "1 of 2 workspaces: sim/2 Client 2: one read removed 15 of 50 accounts (30 %)"
-    assert result.hint == "look at the host; then: bisonsync poll-accounts -w sim/2"
+    assert result.hint == "bisonsync poll-accounts -w sim/2  # brings back what the host lists again"
 
 
 def test_account_drop_measures_against_what_was_there_before(db: str, conn: Connection) -> None:
@@ -291,6 +291,17 @@ def test_account_drop_measures_against_what_was_there_before(db: str, conn: Conn
     read_of(conn, 1, seen=100, removed=12, inserted=8, restored=2)
 
     assert examine(db, "account-drop").value == 11.8
+
+
+def test_account_drop_is_over_when_the_accounts_are_back(db: str, conn: Connection) -> None:
+    read_of(conn, 1, seen=50, removed=50, minutes=6)
+    run_id = add_run(conn, "poll-accounts", ago(minutes=3))
+    back = {"accounts_read": 95, "inserted": 0, "restored": 45, "removed": 0}
+    add_part(conn, run_id, 1, counts=back, committed_at=ago(minutes=3))
+
+    result = examine(db, "account-drop")
+
+    assert (result.state, result.value) == ("OK", 5.0)
 
 
 @pytest.mark.parametrize(("minutes", "state"), [(59, "CRITICAL"), (61, "OK")])
@@ -317,7 +328,7 @@ def test_account_drop_tells_what_the_guard_holds_back(db: str, conn: Connection,
     if state != "OK":
         share = f"{missing} of 100 accounts ({missing} %)"
         assert result.findings[0].detail == f"{share} missing, held back by the guard, for 7 min"
-        assert result.hint.endswith("bisonsync poll-accounts -w sim/1 --allow-shrink")
+        assert result.hint.startswith("bisonsync poll-accounts -w sim/1 --allow-shrink")
 
 
 def test_account_drop_may_leave_small_numbers_alone(db: str, conn: Connection) -> None:

@@ -81,7 +81,15 @@ def test_without_a_database_one_line_says_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--bogus"], ["no-such-check"], ["--threshold", "freshness"], ["--json", "--nagios"]]
+    "arguments",
+    [
+        ["--bogus"],
+        ["no-such-check"],
+        ["--threshold", "freshness"],
+        ["--json", "--nagios"],
+        ["-w", "1"],
+        ["--instance", "sim"],
+    ],
 )
 def test_a_wrong_command_line_is_unknown(db: str, arguments: list[str]) -> None:
     done = health(db, *arguments)
