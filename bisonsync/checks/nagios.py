@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, WARNING, CheckResult, Limit, State
+from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, WARNING, CheckResult, State
 
 SERVICE = "BISONSYNC"
 # Nagios reads 4 KiB at the most, pagers far less.
@@ -44,12 +44,14 @@ def _performance(result: CheckResult) -> str:
     """``label=value;warning;critical;minimum``; nothing for a check without a figure."""
     if result.value is None:
         return ""
-    warning, critical = (_limit(result.thresholds.get(name)) for name in ("warning", "critical"))
+    warning, critical = (_limit(result, name) for name in ("warning", "critical"))
     return f"{result.name}={_number(result.value)}{result.unit};{warning};{critical};0"
 
 
-def _limit(limit: Limit | None) -> str:
-    return "" if limit is None else _number(limit.value)
+def _limit(result: CheckResult, name: str) -> str:
+    """A threshold of the figure itself; one of another unit is held against something else."""
+    limit = result.thresholds.get(name)
+    return "" if limit is None or limit.unit != result.unit else _number(limit.value)
 
 
 def _number(value: float) -> str:

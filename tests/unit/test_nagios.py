@@ -51,6 +51,12 @@ def test_the_figure_stands_between_its_thresholds_without_an_exponent() -> None:
     ]
 
 
+def test_a_threshold_of_something_else_does_not_stand_beside_the_figure() -> None:
+    result = CheckResult("completeness", WARNING, "2 lists", value=2, thresholds={"critical": Limit(3600, "s")})
+
+    assert read_line(status_line(WARNING, [result]))[2] == ["completeness=2;;;0"]
+
+
 def test_the_worst_comes_first_and_what_follows_from_another_last() -> None:
     results = [
         CheckResult("freshness", CRITICAL, "old", caused_by="tokens"),
