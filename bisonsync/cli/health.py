@@ -287,7 +287,10 @@ def _seen(result: CheckResult) -> str:
     if result.state in ("OK", "not in use"):
         return lines[0]
     # Often the first line has told of the worst already.
-    told = [finding.subject in result.detail and finding.detail in result.detail for finding in result.findings]
+    told = [
+        finding.detail == result.detail or (finding.subject in result.detail and finding.detail in result.detail)
+        for finding in result.findings
+    ]
     more = [finding for finding, is_told in zip(result.findings, told, strict=True) if not is_told]
     lines += [" ".join(f"· {finding.subject}: {finding.detail}".split()) for finding in more[:_FINDINGS_SHOWN]]
     if len(more) > _FINDINGS_SHOWN:
