@@ -7,9 +7,11 @@ SELECT pg_advisory_xact_lock(7310586087843293299::bigint), set_config('search_pa
 SELECT to_regclass('public.bisonsync_migrations') IS NOT NULL;
 
 -- name: find_blinded_role
--- Who we are, if row security hides the rows of bisonsync's tables from us; locks nothing.
+-- Who we are, if we may read bisonsync's tables but row security hides their rows from us; locks nothing.
 SELECT current_user::text
-WHERE row_security_active(to_regclass('public.bisonsync_migrations'));
+WHERE
+    row_security_active(to_regclass('public.bisonsync_migrations'))
+    AND has_table_privilege(to_regclass('public.bisonsync_migrations'), 'SELECT');
 
 -- name: list_applied
 -- What this database has had, in order; locks nothing.
