@@ -17,7 +17,7 @@ from scene import CHANGES, Picture, Scene, assert_sums, end, scene
 pytestmark = pytest.mark.kills
 
 WORLD: dict[str, Any] = {"workspaces": 5, "accounts": 100, "skew": (34, 22)}
-ROUNDS = 5
+ROUNDS = 3
 
 Arm = Callable[[Scene, Victim, int], Callable[[], bool]]
 
@@ -107,7 +107,7 @@ def test_f01_a_kill_leaves_every_workspace_old_or_new_and_the_next_run_goes_on(s
         assert_next_run_goes_on(stage, whole)
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", range(3))
 def test_f01_a_kill_after_any_number_of_bytes_leaves_every_workspace_old_or_new(stage: Scene, part: int) -> None:
     for turn in range(ROUNDS):
         stage.churn()
