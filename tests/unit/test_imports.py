@@ -15,6 +15,7 @@ import bisonsync
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "models": set(),
+    "payloads": set(),
     "queries": set(),
     "durations": set(),
     "output": set(),
@@ -25,14 +26,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "models", "queries", "clock"},
     "embedded": {"errors"},
     "run": {"errors"},
-    "jobs": {"api", "store", "models", "errors", "run", "checks"},
+    "jobs": {"api", "store", "models", "payloads", "errors", "run", "checks"},
     "checks": {"api", "store", "models", "errors", "run", "durations"},
     "sandbox": {"models"},
-    "receiver": {"store", "models", "errors"},
+    "receiver": {"store", "models", "payloads", "errors"},
     "runner": {"settings", "api", "store", "embedded", "output", "errors", "run", "clock", "durations"},
     "cli": {
         *("settings", "api", "store", "embedded", "output", "errors", "run", "clock", "durations"),
-        *("models", "queries", "retry", "jobs", "checks", "sandbox", "receiver", "runner"),
+        *("models", "payloads", "queries", "retry", "jobs", "checks", "sandbox", "receiver", "runner"),
     },
     "__main__": {"cli", "runner"},
 }
