@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -30,13 +30,19 @@ TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked, for messages. ``who`` names the token."""
+    """What was asked, for messages. ``who`` names the token; ``hidden`` are secrets that were sent in the body."""
 
     instance: str
     method: str
     path: str
     who: str
     token: str = field(repr=False)
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show."""
+        return (self.token, *self.hidden)
 
     def __str__(self) -> str:
         return f"instance {self.instance}: {self.method} {self.path}"
@@ -71,7 +77,7 @@ def judge(answer: Answer, question: Question, read: Callable[[Document], T], *, 
     try:
         document = _as_object(parsed, "the answer")
         for part in (document, document.get("data")):
-            _refuse_hidden_failure(part, question.token)
+            _refuse_hidden_failure(part, question.secrets)
         return read(document)
     except WrongShapeError as error:
         raise Transient(f"HTTP {answer.status} with JSON of another shape: {error}") from error
@@ -135,12 +141,12 @@ def _fault(answer: Answer, question: Question, now: datetime) -> Exception:
         )
     if status < 400:
         return ApiRefused(
-            f"{question} answers with a redirect (HTTP {status}){_origin(answer, question.token)}",
+            f"{question} answers with a redirect (HTTP {status}){_origin(answer, question.secrets)}",
             status=status,
             hint="base_url must be the API's own address, with https, as the API itself answers to it",
         )
     return ApiRefused(
-        f"{question} was refused with HTTP {status}{_words(answer, question.token)}",
+        f"{question} was refused with HTTP {status}{_words(answer, question.secrets)}",
         status=status,
         hint="check that base_url is an Email Bison host" if status in (404, 405) else "see what the API says",
     )
@@ -160,10 +166,10 @@ def _as_object(value: Any, name: str) -> Document:
     return cast("Document", value)
 
 
-def _refuse_hidden_failure(part: Any, token: str) -> None:
+def _refuse_hidden_failure(part: Any, secrets: Sequence[str]) -> None:
     """``success: false`` comes with status 200: seen live, at the top or inside ``data``."""
     if isinstance(part, dict) and cast("Document", part).get("success") is False:
-        said = quote(str(cast("Document", part).get("message") or "no reason given"), secret=token)
+        said = quote(str(cast("Document", part).get("message") or "no reason given"), secrets=secrets)
         raise WrongShapeError(f"success is false: {said}")
 
 
@@ -204,7 +210,7 @@ def _moment(date: str) -> datetime | None:
         return None
 
 
-def _words(answer: Answer, token: str) -> str:
+def _words(answer: Answer, secrets: Sequence[str]) -> str:
     """The API's own words; never the whole body, which may quote what was sent."""
     try:
         document: Mapping[str, Any] = _as_object(_parse(answer.body), "")
@@ -212,11 +218,11 @@ def _words(answer: Answer, token: str) -> str:
         return ""
     inner = document.get("data")
     document = cast("Document", inner) if isinstance(inner, dict) else document
-    text = quote(str(document.get("message") or document.get("error") or ""), secret=token)
+    text = quote(str(document.get("message") or document.get("error") or ""), secrets=secrets)
     return f": {text}" if text else ""
 
 
-def _origin(answer: Answer, token: str) -> str:
+def _origin(answer: Answer, secrets: Sequence[str]) -> str:
     """Where a redirect leads, without path and credentials."""
     try:
         parts = urlsplit(answer.headers.get("location", ""))
@@ -225,4 +231,4 @@ def _origin(answer: Answer, token: str) -> str:
         return ""
     if not parts.scheme or not parts.hostname:
         return ""
-    return f" to {quote(f'{parts.scheme}://{parts.hostname}{port}', secret=token)}"
+    return f" to {quote(f'{parts.scheme}://{parts.hostname}{port}', secrets=secrets)}"

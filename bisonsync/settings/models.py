@@ -42,6 +42,25 @@ RETENTION = {
     "provider_performance_history": 1825,
     "alert_episodes": 365,
 }
+# The types of webhook events that change something here: a counter, a lead, an account, or when a list is read again.
+WEBHOOK_EVENTS = (
+    "email_sent",
+    "lead_first_contacted",
+    "lead_replied",
+    "lead_interested",
+    "lead_unsubscribed",
+    "email_bounced",
+    "email_opened",
+    "manual_email_sent",
+    "email_account_added",
+    "email_account_removed",
+    "email_account_disconnected",
+    "email_account_reconnected",
+    "warmup_disabled_receiving_bounces",
+    "warmup_disabled_causing_bounces",
+    "tag_attached",
+    "tag_removed",
+)
 # So long is for ever, and a day so long ago still has a date.
 LONGEST_RETENTION_DAYS = 36_500
 
@@ -117,6 +136,34 @@ def _base_url(value: str) -> str:
     if not re.fullmatch(r"(?:/[\w.~%-]+)*", prefix, re.ASCII):
         raise ValueError("has a path that no instance has: give its address as far as /api")
     return f"{parts.scheme}://{host}{port}{prefix}"
+
+
+def _public_url(value: str) -> str:
+    if "@" in value:
+        raise ValueError("must not hold a user name or password: the secret of each hook is all that lets one in")
+    try:
+        parts = split_url(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("send the key unencrypted", "show every hook's secret")) from None
+    if "?" in value or "#" in value:
+        raise ValueError("must not hold a ? or #: give the address alone")
+    prefix = parts.path.rstrip("/")
+    if not re.fullmatch(r"(?:/[\w.~-]+)*", prefix, re.ASCII):
+        raise ValueError("has a path that cannot be used: letters, digits, - . _ ~ and / are")
+    if prefix.endswith("/hooks"):
+        raise ValueError("must end before /hooks: bisonsync adds /hooks/SECRET to it")
+    return f"{parts.scheme}://{parts.netloc.lower()}{prefix}"
+
+
+def _event_type(value: str) -> str:
+    name = value.strip().lower()
+    if not re.fullmatch(r"[a-z0-9_]{1,100}", name, re.ASCII):
+        raise ValueError("is no type of event: write it as email_sent")
+    return name
+
+
+def _once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _header_value(secret: SecretStr) -> SecretStr:
@@ -241,8 +288,16 @@ class Access(Section):
 
 
 class Webhooks(Section):
-    """Hook secrets by ``INSTANCE/WORKSPACE-ID``, and whether mail bodies are kept."""
+    """Where deliveries arrive, of which events, and whether mail bodies are kept.
 
+    ``public_url`` is the address under which the platform reaches the receiver, without ``/hooks``; ``events`` are the
+    types that ``webhooks ensure`` subscribes to; ``secrets`` are hook secrets by ``INSTANCE/WORKSPACE-ID``.
+    """
+
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    events: Annotated[list[Annotated[str, AfterValidator(_event_type)]], Field(min_length=1), AfterValidator(_once)] = (
+        list(WEBHOOK_EVENTS)
+    )
     secrets: dict[WorkspaceName, Annotated[SecretStr, AfterValidator(_not_empty)]] = {}
     store_bodies: bool = False
 

@@ -182,6 +182,21 @@ def test_the_environment_adds_to_a_table_of_the_file(given_file):
     assert loaded.instances["my-sim"].api_key.get_secret_value() == "key"
 
 
+def test_where_deliveries_arrive_and_of_which_events(given_file):
+    default = load(given_file("")).webhooks
+    loaded = load(
+        given_file(
+            '[webhooks]\npublic_url = "https://Hooks.example.com:8443/bison/"'
+            '\nevents = ["EMAIL_SENT", "tag_removed", "email_sent"]'
+        )
+    ).webhooks
+
+    assert default.public_url is None
+    assert {"email_sent", "tag_attached", "email_account_disconnected"} <= set(default.events)
+    assert loaded.public_url == "https://hooks.example.com:8443/bison"
+    assert loaded.events == ["email_sent", "tag_removed"]
+
+
 def test_a_variable_can_hold_a_table_or_a_list(given_file):
     environ = URL | {
         "BISONSYNC_INSTANCES": '{"Sim": {"base_url": "https://b.example.com", "api_key": "{key}"}}',

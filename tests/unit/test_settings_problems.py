@@ -104,6 +104,17 @@ BAD_VALUES = {
     "readers": ("[access]\nreaders = 5", "access.readers", "must be text"),
     "hook name": ('[webhooks.secrets]\n"x" = "s"', "webhooks.secrets.x", "INSTANCE/WORKSPACE-ID"),
     "hook of nobody": ('[webhooks.secrets]\n"x/1" = "s"', 'webhooks.secrets."x/1"', "there is no instance 'x'"),
+    "public http": (
+        '[webhooks]\npublic_url = "http://hooks.example.com"',
+        "webhooks.public_url",
+        "every hook's secret",
+    ),
+    "public login": ('[webhooks]\npublic_url = "https://a:b@example.com"', "webhooks.public_url", "user name"),
+    "public query": ('[webhooks]\npublic_url = "https://example.com/?a=1"', "webhooks.public_url", "? or #"),
+    "public hooks": ('[webhooks]\npublic_url = "https://example.com/x/hooks/"', "webhooks.public_url", "before /hooks"),
+    "public path": ('[webhooks]\npublic_url = "https://example.com/%20"', "webhooks.public_url", "cannot be used"),
+    "no events": ("[webhooks]\nevents = []", "webhooks.events", "at least 1"),
+    "event": ('[webhooks]\nevents = ["email.sent"]', "webhooks.events.0", "is no type of event"),
     "instance twice": (f"[instances.a]\n{SIM}[instances.A]\n{SIM}", "instances.A.base_url", "also written 'a'"),
     "secret twice": (
         f'[instances.a]\n{SIM}api_key = "k"\napi_key_file = "f"',
