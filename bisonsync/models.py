@@ -224,3 +224,37 @@ class MintedToken(BaseModel):
     id: Identifier | None = None
     name: Text | None = None
     plain_text_token: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)
+
+
+def _event_names(value: Any) -> Any:
+    """Types of events, given as ids or as objects with one, in lower case."""
+    if not isinstance(value, list):
+        raise ValueError("not a list of types")  # noqa: TRY004  pydantic collects ValueError alone
+    names = [
+        cast("dict[str, Any]", raw).get("id") if isinstance(raw, dict) else raw for raw in cast("list[Any]", value)
+    ]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a type is no text")
+    return tuple(str(name).strip().lower() for name in names)
+
+
+EventNames = Annotated[tuple[str, ...], BeforeValidator(_event_names)]
+
+
+class Webhook(BaseModel):
+    """A subscription: to which address the events of which types go. Who knows the address may deliver to it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: Identifier
+    name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
+    url: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)
+    events: EventNames = ()
+
+
+class EventTypes(BaseModel):
+    """The types of events that a host can deliver."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ids: EventNames

@@ -18,7 +18,7 @@ from bisonsync.api.http import Http
 from bisonsync.api.limits import Breaker, ServiceMeter
 from bisonsync.clock import Clock
 from bisonsync.errors import ApiRefused, ApiUnavailable, CredentialsError, DeadlineExceeded
-from bisonsync.models import DailyStats, MintedToken, Workspace
+from bisonsync.models import DailyStats, EventTypes, MintedToken, Webhook, Workspace
 from bisonsync.retry import Transient
 
 T = TypeVar("T")
@@ -36,6 +36,20 @@ class EndpointStats:
     rate_limited: int = 0
     errors: int = 0
     times_ms: list[float] = field(default_factory=list[float])
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A subscription as it shall be. ``hide`` are the secrets in ``url``."""
+
+    name: str
+    url: str = field(repr=False)
+    events: tuple[str, ...]
+    hide: tuple[str, ...] = field(repr=False)
+
+    def as_body(self) -> dict[str, Any]:
+        """What is sent."""
+        return {"name": self.name, "url": self.url, "events": list(self.events)}
 
 
 class InstanceClient:
@@ -137,6 +151,50 @@ class InstanceClient:
         path = f"/api/workspaces/v1.1/{workspace_id}/api-tokens"
         return self._call("POST", path, read, token=key, who=who, body={"name": name})
 
+    def get_event_types(self, token: str, *, who: str) -> tuple[str, ...]:
+        """The types of events that the host can deliver, in lower case.
+
+        Source: GET /api/webhook-events/event-types; newer hosts know more of them.
+        """
+
+        def read(document: Document) -> tuple[str, ...]:
+            return answers.read_model(EventTypes, {"ids": document.get("data")}).ids
+
+        return self._call("GET", "/api/webhook-events/event-types", read, token=token, who=who)
+
+    def create_webhook(self, token: str, wanted: WebhookRequest, *, who: str) -> Webhook:
+        """Subscribe an address to events of the token's workspace. Sent once, never retried: each is one more.
+
+        Source: POST /api/webhook-url; the same address may be there any number of times.
+        """
+        body = wanted.as_body()
+        return self._call("POST", "/api/webhook-url", _read_webhook, token=token, who=who, body=body, hide=wanted.hide)
+
+    def replace_webhook(self, token: str, webhook_id: int, wanted: WebhookRequest, *, who: str) -> Webhook:
+        """Give a subscription another name, address and events. Sent once, never retried.
+
+        Source: PUT /api/webhook-url/{id}; events that are not named are switched off.
+        """
+        path = f"/api/webhook-url/{webhook_id}"
+        return self._call("PUT", path, _read_webhook, token=token, who=who, body=wanted.as_body(), hide=wanted.hide)
+
+    def delete_webhook(self, token: str, webhook_id: int, *, who: str) -> None:
+        """End a subscription. Sent once, never retried.
+
+        Source: DELETE /api/webhook-url/{id}.
+        """
+        self._call("DELETE", f"/api/webhook-url/{webhook_id}", lambda _: None, token=token, who=who)
+
+    def send_test_event(self, token: str, event_type: str, url: str, *, who: str, hide: tuple[str, ...]) -> None:
+        """Let the host deliver its sample of a type to an address. Sent once, never retried.
+
+        Source: POST /api/webhook-events/test-event; says success also where nobody took the delivery, as far as known.
+        ``hide`` are the secrets in the address.
+        """
+        path = "/api/webhook-events/test-event"
+        body = {"event_type": event_type, "url": url}
+        self._call("POST", path, lambda _: None, token=token, who=who, body=body, hide=hide)
+
     def close(self) -> None:
         """Give unspent budget back and close connections."""
         self._budget.close()
@@ -152,10 +210,14 @@ class InstanceClient:
         who: str,
         meter: ServiceMeter | None = None,
         body: dict[str, Any] | None = None,
+        hide: tuple[str, ...] = (),
     ) -> T:
-        """Send, read and judge; retried only for GET, for an unsafe request might have been carried out."""
+        """Send, read and judge; retried only for GET, for an unsafe request might have been carried out.
+
+        ``hide`` are secrets in ``body``, which no message may quote.
+        """
         path = target.partition("?")[0]
-        question = Question(self.instance, method, path, who, token)
+        question = Question(self.instance, method, path, who, token, hide)
         _require_sendable(question)
         is_safe = method == "GET"
         attempts = self._attempts if is_safe else 1
@@ -224,6 +286,10 @@ class InstanceClient:
         name = f"{method} {'/'.join('{id}' if part.isdigit() else part for part in path.split('/'))}"
         with self._lock:
             return self.stats.setdefault(name, EndpointStats())
+
+
+def _read_webhook(document: Document) -> Webhook:
+    return answers.read_model(Webhook, document.get("data"))
 
 
 def _out_of_time(question: Question, reason: str) -> DeadlineExceeded:

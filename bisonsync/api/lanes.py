@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+WorkspaceKey = tuple[str, int]
+
+LOOK_SECONDS = 0.2
+# Longer than a stopped run lets its database work go on.
+STOP_GRACE_SECONDS = 2.5
 
 
 class Lanes:
@@ -94,3 +100,35 @@ def _carry_out(future: Future[T], call: Callable[[], T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def side_by_side(
+    concurrency: Mapping[str, int],
+    calls: Mapping[WorkspaceKey, Callable[[], T]],
+    *,
+    name: str,
+    look: Callable[[int], None] = lambda done: None,
+) -> dict[WorkspaceKey, T]:
+    """Make one call for each workspace on lanes of its instance; the answers by workspace.
+
+    ``concurrency`` is by instance; calls of other instances, which ask nobody, are made here. ``look`` hears now and
+    then how many are done; what it raises, as what a call raises, ends the waiting.
+    """
+    lanes = {
+        instance: Lanes(width, name=f"{name}-{instance}")
+        for instance, width in concurrency.items()
+        if any(key[0] == instance for key in calls)
+    }
+    grace_seconds = STOP_GRACE_SECONDS
+    try:
+        futures = {key: lanes[key[0]].submit(key, call) for key, call in calls.items() if key[0] in lanes}
+        waiting = set(futures.values())
+        while waiting:
+            _, waiting = wait(waiting, timeout=LOOK_SECONDS)
+            look(len(futures) - len(waiting))
+        answers = {key: future.result() for key, future in futures.items()}
+        grace_seconds = 1.0
+    finally:
+        for lane in lanes.values():
+            lane.close(timeout_seconds=grace_seconds)
+    return {key: answers[key] if key in answers else call() for key, call in calls.items()}

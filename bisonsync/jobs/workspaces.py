@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from bisonsync.api.client import InstanceClient
-from bisonsync.api.lanes import Lanes
+from bisonsync.api.lanes import Lanes, side_by_side
 from bisonsync.api.lists import InvalidRow, ListReader
 from bisonsync.errors import (
     ApiRefused,
@@ -416,11 +416,6 @@ def _side_by_side(
     run: SetupRun, rows: Sequence[WorkspaceRow], work: Callable[[WorkspaceRow], tuple[str, Problem | None]]
 ) -> dict[WorkspaceKey, tuple[str, Problem | None]]:
     """Do ``work`` for every row on each instance's lanes; an error becomes the row's own problem."""
-    lanes = {
-        name: Lanes(access.concurrency, name=f"setup-{name}")
-        for name, access in run.instances.items()
-        if any(row.bison_instance == name for row in rows)
-    }
 
     def guarded(row: WorkspaceRow) -> tuple[str, Problem | None]:
         try:
@@ -430,17 +425,8 @@ def _side_by_side(
         except BisonsyncError as error:
             return "failed", Problem.of(error, label(row.key))
 
-    try:
-        futures = {
-            row.key: lanes[row.bison_instance].submit(row.key, lambda row=row: guarded(row))
-            for row in rows
-            if row.bison_instance in lanes
-        }
-        done = {key: future.result() for key, future in futures.items()}
-    finally:
-        for lane in lanes.values():
-            lane.close(timeout_seconds=1.0)
-    return done | {row.key: guarded(row) for row in rows if row.key not in done}
+    widths = {name: access.concurrency for name, access in run.instances.items()}
+    return side_by_side(widths, {row.key: partial(guarded, row) for row in rows}, name="setup")
 
 
 def _as_outcome(row: WorkspaceRow, state: str, problem: Problem | None) -> WorkspaceOutcome:
