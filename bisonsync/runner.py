@@ -66,6 +66,10 @@ LEDGER_PATIENCE_SECONDS = 45.0
 LEDGER_HASTE_SECONDS = 3.0
 
 
+# The workspaces that -w and --instance mean, of those that are registered.
+Pick = Callable[["Sequence[WorkspaceRow]", Sequence[str], Sequence[str]], "list[WorkspaceRow]"]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The global options."""
@@ -267,18 +271,31 @@ class Session:
         self.control.run(work)
         self._ledger_open = True
 
-    def over_workspaces(self, body: Callable[[Run], Result]) -> Result:
-        """Run ``body`` over the chosen workspaces, under leases and with a ledger row (neither in a dry run)."""
+    def over_workspaces(
+        self,
+        body: Callable[[Run], Result],
+        *,
+        pick: Pick | None = None,
+        leased: bool = True,
+        in_ledger: bool = True,
+    ) -> Result:
+        """Run ``body`` over the chosen workspaces, under leases and with a ledger row (neither in a dry run).
+
+        ``pick`` chooses by -w and --instance, else those that are active. What writes nothing of a workspace needs no
+        lease; what only looks needs no ledger row.
+        """
         from bisonsync.store import registry
 
         self.wait_for_jitter()
-        if self.options.dry_run:
+        if self.options.dry_run or not in_ledger:
             self.require_schema()
         else:
             self.open_ledger()
-        rows = choose(self.control.run(registry.list_workspaces), self.options.workspaces, self.options.instances)
+        rows = (pick or choose)(
+            self.control.run(registry.list_workspaces), self.options.workspaces, self.options.instances
+        )
         held: Mapping[WorkspaceKey, Lease] = {}
-        if not self.options.dry_run:
+        if leased and not self.options.dry_run:
             held = self._take_leases(rows)
             rows = [row for row in rows if row.key in held]
         return self._with_left_out(body(self._run(rows, held)))

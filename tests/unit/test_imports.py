@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "models", "queries", "clock"},
     "embedded": {"errors"},
     "run": {"errors"},
+    "subscriptions": {"models"},
     "jobs": {"api", "store", "models", "payloads", "errors", "run", "checks"},
     "checks": {"api", "store", "models", "errors", "run", "durations"},
     "sandbox": {"models"},
