@@ -21,6 +21,7 @@ _COMMANDS = {
     "init": ("setup", "init"),
     "migrate": ("setup", "migrate"),
     "workspaces": ("workspaces", "app"),
+    "webhooks": ("webhooks", "webhooks"),
     "config": ("setup", "config"),
     "db": ("setup", "db"),
     "schedule": ("schedule", "schedule"),

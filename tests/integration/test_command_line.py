@@ -33,6 +33,7 @@ COMMANDS = [
     ["migrate", "plan"],
     ["migrate", "status"],
     *([["workspaces", name] for name in ("discover", "list", "add", "enable", "disable", "verify", "mint-tokens")]),
+    *(["webhooks", name] for name in ("ensure", "list", "verify", "test", "remove")),
     ["config", "show"],
     ["config", "check"],
     ["db", "status"],

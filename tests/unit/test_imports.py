@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedded": {"errors"},
     "run": {"errors"},
     "subscriptions": {"models"},
-    "jobs": {"api", "store", "models", "payloads", "errors", "run", "checks"},
+    "jobs": {"api", "store", "models", "payloads", "errors", "run", "checks", "subscriptions"},
     "checks": {"api", "store", "models", "errors", "run", "durations"},
     "sandbox": {"models"},
     "receiver": {"store", "models", "payloads", "errors"},
