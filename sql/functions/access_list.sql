@@ -24,7 +24,7 @@ AS $$
         run_id,bison_instance,bison_workspace_id,workspace_name,verdict,counts,committed_at}', false),
     ('TABLE', 'public.workspace_sync_state', '{SELECT,INSERT,UPDATE,DELETE}', '{
         bison_instance,bison_workspace_id,resource,last_attempt_at,last_complete_at,read_started_at,total,distinct_ids,
-        verdict,consecutive_failures,last_run_id,shrink_pending_since,interval_seconds}', true),
+        verdict,consecutive_failures,last_run_id,shrink_pending_since,interval_seconds,due_since}', true),
     ('TABLE', 'public.data_validation_errors', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('SEQUENCE', 'public.data_validation_errors_id_seq', '{USAGE}', NULL, false),
     ('TABLE', 'public.api_health_logs', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
@@ -39,11 +39,18 @@ AS $$
     ('TABLE', 'public.sender_email_daily', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
     ('TABLE', 'public.workspace_snapshots', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
     ('TABLE', 'public.provider_performance_history', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
+    ('TABLE', 'public.webhook_delivery_log', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
+    ('SEQUENCE', 'public.webhook_delivery_log_id_seq', '{USAGE}', NULL, false),
+    ('TABLE', 'public.webhook_event_keys', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
+    ('TABLE', 'public.client_metrics', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
+    ('TABLE', 'public.client_leads', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
     ('TABLE', 'public.email_accounts_live', '{SELECT}', '{*}', false),
     ('TABLE', 'public.infrastructure_dashboard', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_cache_metadata', '{SELECT}', '{*}', false),
     ('TABLE', 'public.dashboard_health_summary', '{SELECT}', '{*}', false),
+    ('FUNCTION', 'public.ingest_webhook', '{EXECUTE}', NULL, false),
+    ('FUNCTION', 'public.increment_metric', '{EXECUTE}', NULL, false),
     ('FUNCTION', 'public.daily_differences', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.performance_by', '{EXECUTE}', '{*}', false),
     ('FUNCTION', 'public.get_email_sync_health', '{EXECUTE}', '{*}', false),
@@ -57,7 +64,7 @@ AS $$
     SELECT 'TABLE', format('public.%I', c.relname), '{}', NULL, false
     FROM pg_inherits AS i
     INNER JOIN pg_class AS c ON c.oid = i.inhrelid
-    WHERE i.inhparent = to_regclass('public.sender_email_daily')
+    WHERE i.inhparent IN (to_regclass('public.sender_email_daily'), to_regclass('public.webhook_delivery_log'))
     UNION ALL
     -- Nobody but the owner enters bisonsync_private.
     SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, format('bisonsync_private.%I', c.relname), '{}', NULL, false

@@ -1,3 +1,4 @@
+-- needs: provider_by_type
 CREATE OR REPLACE FUNCTION bisonsync_private.compare_sender_emails(
     p_instance text,
     p_workspace_id bigint,
@@ -34,7 +35,7 @@ RETURNS TABLE (
     tags jsonb,
     extra jsonb,
     bison_created_at timestamptz,
-    stored_status_as_of timestamptz,
+    stored_as_of timestamptz,
     stored_removed_at timestamptz
 )
 LANGUAGE sql
@@ -79,19 +80,7 @@ classified AS (
     SELECT
         f.*,
         s.reseller,
-        coalesce(
-            s.provider,
-            CASE
-                WHEN f.type ~* 'google|gmail' THEN 'Google'
-                WHEN f.type ~* 'microsoft|outlook' THEN 'Microsoft'
-                WHEN f.mail_host ~* '(^|\.)(gmail|google|googlemail)\.com$' THEN 'Google'
-                WHEN f.mail_host ~* '(^|\.)(outlook|office365|hotmail|live|microsoft)\.com$' THEN 'Microsoft'
-                WHEN f.mail_host ~* '(^|\.)(yahoo|ymail|yahoodns)\.(com|net)$' THEN 'Yahoo'
-                WHEN f.mail_host ~* '(^|\.)(icloud|me|mac)\.com$' THEN 'iCloud'
-                WHEN f.mail_host ~* '(^|\.)aol\.com$' THEN 'AOL'
-            END,
-            'Unknown'
-        ) AS provider
+        coalesce(s.provider, bisonsync_private.provider_by_type(f.type, f.mail_host)) AS provider
     FROM fresh AS f
     INNER JOIN tag_sets AS s ON s.tags = f.all_tags
 ),
@@ -133,13 +122,16 @@ merged AS (
         coalesce(f.interested_leads_count, c.interested_leads_count, 0) AS interested_leads_count,
         coalesce(f.total_leads_contacted_count, c.total_leads_contacted_count, 0) AS total_leads_contacted_count,
         CASE
-            WHEN c.status_as_of >= p_read_started_at OR NOT f.has_status THEN c.status ELSE f.status
+            WHEN greatest(c.status_as_of, c.event_applied_at) >= p_read_started_at OR NOT f.has_status THEN c.status
+            ELSE f.status
         END AS status,
         c.status_as_of,
+        c.event_applied_at,
         c.status AS stored_status,
         f.daily_limit,
         CASE
-            WHEN c.status_as_of >= p_read_started_at THEN c.warmup_enabled ELSE coalesce(f.warmup_enabled, c.warmup_enabled)
+            WHEN greatest(c.status_as_of, c.event_applied_at) >= p_read_started_at THEN c.warmup_enabled
+            ELSE coalesce(f.warmup_enabled, c.warmup_enabled)
         END AS warmup_enabled,
         f.type AS account_type,
         f.provider AS email_provider,
@@ -174,7 +166,7 @@ merged AS (
 SELECT
     CASE
         WHEN m.is_new THEN 'insert'
-        WHEN m.removed_at >= p_read_started_at THEN 'keep'
+        WHEN m.removed_at IS NOT NULL AND greatest(m.removed_at, m.event_applied_at) >= p_read_started_at THEN 'keep'
         WHEN m.removed_at IS NOT NULL THEN 'restore'
         WHEN m.stored IS DISTINCT FROM (
             m.workspace_name, m.email_address, m.account_name, m.domain,
@@ -211,7 +203,7 @@ SELECT
     m.tags,
     m.extra,
     m.bison_created_at,
-    m.status_as_of,
+    greatest(m.status_as_of, m.event_applied_at),
     m.removed_at
 FROM merged AS m
 $$;

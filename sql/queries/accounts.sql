@@ -76,7 +76,7 @@ updated AS (
         AND c.bison_workspace_id = %(workspace_id)s::bigint
         AND c.bison_account_id = d.bison_account_id
         -- What an event committed since the comparison wins; the next poll has the rest.
-        AND c.status_as_of IS NOT DISTINCT FROM d.stored_status_as_of
+        AND greatest(c.status_as_of, c.event_applied_at) IS NOT DISTINCT FROM d.stored_as_of
         AND c.removed_at IS NOT DISTINCT FROM d.stored_removed_at
     RETURNING d.action
 ),
@@ -132,7 +132,7 @@ missing AS (
         AND c.bison_workspace_id = %(workspace_id)s::bigint
         AND c.removed_at IS NULL
         AND c.first_seen_at < %(read_started_at)s::timestamptz
-        AND (c.status_as_of IS NULL OR c.status_as_of < %(read_started_at)s::timestamptz)
+        AND (greatest(c.status_as_of, c.event_applied_at) >= %(read_started_at)s::timestamptz) IS NOT TRUE
         AND NOT EXISTS (SELECT FROM unnest(%(seen_ids)s::bigint[]) AS seen (id) WHERE seen.id = c.bison_account_id)
 ),
 
@@ -228,7 +228,7 @@ WITH removed AS (
         AND removed_at IS NULL
         -- Once more, for an event may have been committed since they were judged.
         AND first_seen_at < %(read_started_at)s::timestamptz
-        AND (status_as_of IS NULL OR status_as_of < %(read_started_at)s::timestamptz)
+        AND (greatest(status_as_of, event_applied_at) >= %(read_started_at)s::timestamptz) IS NOT TRUE
     RETURNING 1
 )
 
@@ -265,7 +265,8 @@ ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
     = CASE WHEN excluded.verdict = 'incomplete' THEN s.shrink_pending_since ELSE excluded.shrink_pending_since END,
     shrink_missing_ids
     = CASE WHEN excluded.verdict = 'incomplete' THEN s.shrink_missing_ids ELSE excluded.shrink_missing_ids END,
-    interval_seconds = excluded.interval_seconds;
+    interval_seconds = excluded.interval_seconds,
+    due_since = CASE WHEN excluded.verdict = 'complete' AND s.due_since <= excluded.read_started_at THEN NULL ELSE s.due_since END;
 
 -- name: record_failure
 -- An attempt that committed no data.

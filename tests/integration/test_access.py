@@ -438,6 +438,8 @@ def test_realtime_publishes_the_dashboards_tables(conn: Connection) -> None:
     ).fetchall()
 
     assert published == [
+        ("client_leads",),
+        ("client_metrics",),
         ("client_registry",),
         ("provider_performance_history",),
         ("sender_emails_cache",),
@@ -463,6 +465,8 @@ def test_a_publication_of_somebody_else_does_not_stop_migrate(empty: Connection,
 
     assert empty.execute("SELECT count(*) FROM pg_publication_tables").fetchone() == (0,)
     assert schema_objects.list_unpublished(empty) == [
+        "public.client_leads",
+        "public.client_metrics",
         "public.client_registry",
         "public.provider_performance_history",
         "public.sender_emails_cache",

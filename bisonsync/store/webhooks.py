@@ -1,0 +1,106 @@
+"""Deliveries of webhooks: stored, applied, and applied again. The rules are in SQL (apply_events)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from psycopg.rows import class_row, scalar_row
+
+from bisonsync.queries import load_queries
+from bisonsync.store.db import Connection
+
+_Q = load_queries("webhooks")
+
+Source = Literal["receiver", "sql", "file", "events", "legacy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery as it came in.
+
+    ``payload``: JSON text that jsonb can hold; ``raw``: the bytes as they came, only where it had to be changed for
+    that. ``hook``: instance and workspace id of the secret or token it came with. ``received_at``: None for now.
+    ``is_mismatch``: it was found to be of another workspace before.
+    """
+
+    payload: str
+    source: Source
+    raw: bytes | None = None
+    received_at: datetime | None = None
+    hook: tuple[str, int] | None = None
+    is_test: bool = False
+    is_mismatch: bool = False
+
+    @property
+    def forced_verdict(self) -> str | None:
+        """The status it has whatever its payload says."""
+        return "test" if self.is_test else "mismatch" if self.is_mismatch else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a delivery: its status, and why where it is not processed."""
+
+    id: int
+    received_at: datetime
+    status: str
+    event_type: str | None
+    bison_instance: str | None
+    bison_workspace_id: int | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed(Outcome):
+    place: int
+
+
+def receive(conn: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    """Store deliveries and apply them, in the transaction of ``conn``; the outcomes in the order given.
+
+    One that cannot be applied is stored as failed or dead, and harms no other. Raises what psycopg raises for locks
+    and lost connections: nothing is stored then.
+    """
+    if not deliveries:
+        return []
+    with conn.cursor(row_factory=class_row(_Placed)) as cursor:
+        placed = cursor.execute(
+            _Q["receive_deliveries"],
+            {
+                "received_ats": [delivery.received_at for delivery in deliveries],
+                "sources": [delivery.source for delivery in deliveries],
+                "hook_instances": [delivery.hook[0] if delivery.hook else None for delivery in deliveries],
+                "hook_workspace_ids": [delivery.hook[1] if delivery.hook else None for delivery in deliveries],
+                "forced_verdicts": [delivery.forced_verdict for delivery in deliveries],
+                "payloads": [delivery.payload for delivery in deliveries],
+                "raws": [delivery.raw for delivery in deliveries],
+            },
+        ).fetchall()
+    return sorted(placed, key=lambda outcome: outcome.place)
+
+
+def process(conn: Connection, ids: Sequence[int], received_ats: Sequence[datetime]) -> list[Outcome]:
+    """Apply stored deliveries by today's rules, in the transaction of ``conn``; those decided, in order of id.
+
+    Left out are those that another transaction holds, mismatches, tests, and those whose payload was pruned.
+    """
+    with conn.cursor(row_factory=class_row(Outcome)) as cursor:
+        done = cursor.execute(
+            _Q["process_deliveries"], {"ids": list(ids), "received_ats": list(received_ats)}
+        ).fetchall()
+    return sorted(done, key=lambda outcome: outcome.id)
+
+
+def write_settings(conn: Connection, *, timezone: str, store_bodies: bool, base_urls: Mapping[str, str]) -> None:
+    """Bring what the rules need of the settings up to date; writes only what differs. ``base_urls`` by instance."""
+    conn.execute(_Q["update_webhook_settings"], {"timezone": timezone, "store_bodies": store_bodies})
+    conn.execute(_Q["upsert_instance_origins"], {"instances": list(base_urls), "base_urls": list(base_urls.values())})
+
+
+def make_partitions(conn: Connection) -> list[str]:
+    """Make the partitions of today and the seven days to come (UTC) where they are missing; their names."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["make_partitions"]).fetchall()

@@ -1,0 +1,19 @@
+CREATE OR REPLACE FUNCTION bisonsync_private.parse_event_id(told jsonb)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+AS $$
+    -- 45, 45.0, "45" and " 045 " are the same id. A long one would not fit into an index.
+    SELECT CASE jsonb_typeof(told)
+        WHEN 'number' THEN left(trim_scale((told #>> '{}')::numeric)::text, 100)
+        WHEN 'string' THEN
+            CASE
+                WHEN btrim(told #>> '{}') ~ '^\d{1,100}$' THEN coalesce(nullif(ltrim(btrim(told #>> '{}'), '0'), ''), '0')
+                WHEN length(btrim(told #>> '{}')) BETWEEN 1 AND 100 THEN btrim(told #>> '{}')
+                WHEN btrim(told #>> '{}') <> '' THEN encode(sha256(convert_to(told #>> '{}', 'UTF8')), 'hex')
+            END
+    END
+$$;
+
+COMMENT ON FUNCTION bisonsync_private.parse_event_id(jsonb) IS
+    'An id as events tell it, number or string, in one spelling; null for anything else and for none.';
