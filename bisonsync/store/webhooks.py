@@ -79,7 +79,8 @@ def receive(conn: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
                 "raws": [delivery.raw for delivery in deliveries],
             },
         ).fetchall()
-    return sorted(placed, key=lambda outcome: outcome.place)
+    placed.sort(key=lambda outcome: outcome.place)
+    return [*placed]
 
 
 def process(conn: Connection, ids: Sequence[int], received_ats: Sequence[datetime]) -> list[Outcome]:
