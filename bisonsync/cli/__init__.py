@@ -25,6 +25,7 @@ _COMMANDS = {
     "config": ("setup", "config"),
     "db": ("setup", "db"),
     "schedule": ("schedule", "schedule"),
+    "receive-webhooks": ("receive", "receive_webhooks"),
     "demo": ("tryout", "demo"),
     "sandbox": ("tryout", "sandbox"),
 }

@@ -41,6 +41,7 @@ COMMANDS = [
     ["db", "psql"],
     ["schedule", "cron"],
     ["schedule", "systemd"],
+    ["receive-webhooks"],
     ["demo"],
 ]
 

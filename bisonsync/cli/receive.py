@@ -1,0 +1,251 @@
+"""Taking deliveries over HTTP: receive-webhooks."""
+
+from __future__ import annotations
+
+import socket
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisonsync.cli.options import single
+from bisonsync.runner import Options, Session, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bisonsync.clock import Clock
+    from bisonsync.receiver.lines import Lines
+    from bisonsync.receiver.server import Plan, Server
+    from bisonsync.receiver.workers import Crew, Pipe
+    from bisonsync.run import Result
+    from bisonsync.store.db import Connection, Database
+
+RECEIVE_COUNTS = ("requests", "stored", "refused", "unavailable")
+# With two connections for each worker it stays below the ten that a database is asked for.
+MAX_WORKERS = 4
+LOOK_SECONDS = 0.5
+UPKEEP_SECONDS = 3600.0
+_EXTRA_HINT = "pip install 'bisonsync[serve]'"
+
+
+def _receive_webhooks(
+    options: Options,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any.")] = 8080,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=MAX_WORKERS, help="So many processes.")] = 1,
+) -> None:
+    """Receive webhooks: store and apply each delivery, then answer 200.
+
+    Serves POST /hooks/SECRET until TERM or INT, then answers what it accepted and
+    ends. A wrong secret gets 404; while the database cannot be used deliveries get
+    503, and the sender tries again. GET /healthz tells how it stands. Meant to run
+    behind a proxy that speaks TLS.
+
+    \b
+    Example:
+      bisonsync receive-webhooks
+      bisonsync receive-webhooks --host 0.0.0.0 --port 8080 --workers 2
+    """
+
+    def body(session: Session) -> Result:
+        from bisonsync.errors import UsageError
+
+        if options.workspaces or options.instances:
+            raise UsageError(
+                "receive-webhooks takes the deliveries of every workspace: -w and --instance cannot narrow it",
+                hint="leave them out; 'bisonsync webhooks remove -w ID' ends those of one workspace",
+            )
+        return _receive(session, host, port, workers)
+
+    execute(options, "receive-webhooks", body, counts=RECEIVE_COUNTS)
+
+
+receive_webhooks = single("receive-webhooks", _receive_webhooks)
+
+
+def _receive(session: Session, host: str, port: int, workers: int) -> Result:
+    """Serve until stopped.
+
+    It has no row in the ledger: without a lease another host would take it for lost within the hour, and a lease that
+    is held for weeks is what "health" warns of. Whether it works show /healthz and webhook_health.
+    """
+    from bisonsync.run import Result
+
+    _require_extra()
+    from bisonsync.receiver.lines import Lines
+    from bisonsync.receiver.server import Plan
+
+    session.wait_for_jitter()
+    session.require_schema()
+    options = session.options
+    plan = Plan(
+        session.dsn,
+        _owners(session),
+        _version(),
+        log_json=options.log_json,
+        quiet=options.quiet or options.as_json,
+    )
+    lines = Lines(as_json=plan.log_json, quiet=plan.quiet)
+    try:
+        _warn_without_secrets(session, plan, lines)
+        if not options.dry_run:
+            session.control.run(_upkeep(session))
+        with _listen(host, port) as sock:
+            where = _address(sock)
+            if options.dry_run:
+                return Result({}, summary=f"would listen on {where}")
+            return _serve(session, plan, lines, sock, workers, where)
+    finally:
+        lines.close()
+
+
+def _serve(session: Session, plan: Plan, lines: Lines, sock: socket.socket, workers: int, where: str) -> Result:
+    from dataclasses import asdict
+
+    from bisonsync.errors import BisonsyncError
+    from bisonsync.receiver.workers import Workers
+    from bisonsync.run import Problem, Result
+
+    crew: Crew = Workers(workers, work, plan, sock, lines) if workers > 1 else _server(plan, sock, lines)
+    problem: Problem | None = None
+    try:
+        crew.start()
+        lines.say(f"listening on {where}/hooks/…, {workers} worker{'s' if workers > 1 else ''}", url=where)
+        _watch_over(session, crew, lines)
+    except BisonsyncError as error:
+        problem = Problem.of(error)
+    finally:
+        counts = asdict(crew.stop())
+    told = ", ".join(f"{counts[name]} {name}" for name in RECEIVE_COUNTS)
+    return Result(counts, problems=(problem,) if problem else (), committed=counts["stored"] > 0, summary=told)
+
+
+def _watch_over(session: Session, crew: Crew, lines: Lines) -> None:
+    """Wait for the end; meanwhile keep the workers alive and the partitions made. Raises Stopped, DeadlineExceeded."""
+    from bisonsync.errors import DatabaseError, DeadlineExceeded
+
+    clock = session.clock
+    upkeep = _upkeep(session)
+    seconds = session.options.deadline_seconds
+    ends_at = float("inf") if seconds is None else clock.monotonic() + seconds
+    due_at, day = clock.monotonic() + UPKEEP_SECONDS, clock.now().date()
+    while clock.monotonic() < ends_at:
+        clock.sleep(min(LOOK_SECONDS, max(0.0, ends_at - clock.monotonic())))
+        crew.look()
+        if clock.monotonic() >= due_at or clock.now().date() != day:
+            due_at, day = clock.monotonic() + UPKEEP_SECONDS, clock.now().date()
+            try:
+                session.control.run(upkeep)
+            except DatabaseError as error:
+                lines.say(f"partitions of the inbox could not be made: {error.message}", level="warning")
+    raise DeadlineExceeded(f"the deadline of {seconds:g} s has come", hint="what is committed stays")
+
+
+def _upkeep(session: Session) -> Callable[[Connection], None]:
+    """What every door of the inbox does: the settings that its rules need, and the partitions of the days to come."""
+    from bisonsync.store import webhooks
+
+    settings = session.settings
+    base_urls = {name: instance.base_url for name, instance in settings.instances.items()}
+
+    def work(conn: Connection) -> None:
+        webhooks.write_settings(
+            conn,
+            timezone=settings.reporting_timezone,
+            store_bodies=settings.webhooks.store_bodies,
+            base_urls=base_urls,
+        )
+        webhooks.make_partitions(conn)
+
+    return work
+
+
+def _owners(session: Session) -> dict[bytes, tuple[str, int]]:
+    """Whose the secrets of the settings are, by their SHA-256."""
+    owners: dict[bytes, tuple[str, int]] = {}
+    for name, secret in session.settings.webhooks.secrets.items():
+        instance, _, number = name.partition("/")
+        owners[sha256(secret.get_secret_value().encode()).digest()] = (instance, int(number))
+    return owners
+
+
+def _warn_without_secrets(session: Session, plan: Plan, lines: Lines) -> None:
+    from bisonsync.store import webhook_secrets
+
+    stored = session.control.run(webhook_secrets.list_secrets)
+    if not plan.owners and not any(row.retired_at is None for row in stored):
+        lines.say(
+            "there is no hook secret yet, so every delivery gets 404 → bisonsync webhooks ensure", level="warning"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError."""
+    from bisonsync.errors import ConfigError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {reason}", hint="choose another --host or --port"
+        ) from error
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _require_extra() -> None:
+    from bisonsync.errors import ConfigError
+
+    try:
+        import bisonsync.receiver.server
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "bisonsync":
+            raise
+        raise ConfigError(
+            f"receive-webhooks needs the extra 'serve': {error.name} is not installed", hint=_EXTRA_HINT
+        ) from None
+    assert bisonsync.receiver.server
+
+
+def _version() -> str:
+    from bisonsync import __version__
+
+    return __version__
+
+
+def _server(plan: Plan, sock: socket.socket, lines: Lines) -> Server:
+    from bisonsync.clock import SystemClock
+    from bisonsync.receiver.server import Server
+    from bisonsync.store.db import Database
+
+    # Never stopped: what was accepted is answered after the signal.
+    clock: Clock = SystemClock()
+
+    def connect() -> Database:
+        # A lost connection is tried once more, and then the sender is told to come again.
+        return Database(
+            plan.dsn,
+            application_name="bisonsync receive-webhooks",
+            clock=clock,
+            max_connections=1,
+            first_connect_seconds=0.2,
+            reconnect_seconds=0.2,
+        )
+
+    return Server(sock, plan, lines, connect)
+
+
+def work(plan: Plan, sock: socket.socket, pipe: Pipe) -> None:
+    """One of several workers, in a process of its own."""
+    from bisonsync.receiver import workers
+    from bisonsync.receiver.lines import Lines
+
+    lines = Lines(as_json=plan.log_json, quiet=plan.quiet)
+    workers.work(_server(plan, sock, lines), pipe)
+    lines.close()
