@@ -1,11 +1,15 @@
 """Asks a sandbox without a socket."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from bisonsync.sandbox import Config
 from bisonsync.sandbox.app import App
+from bisonsync.sandbox.courier import Outcome
+from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer, Request
+from bisonsync.sandbox.payloads import body_of
 
 SUPER_ADMIN = Config().super_admin_token
 LIST = "/api/sender-emails"
@@ -56,3 +60,16 @@ def walk_by_cursor(app: App, token: str = SUPER_ADMIN) -> list[dict[str, Any]]:
         rows += answer["data"]
         cursor = answer["meta"]["next_cursor"]
     return rows
+
+
+def deliver_all(
+    app: App, answers: Sequence[int | str] = (200,), *, at_most: int = 1_000_000
+) -> list[tuple[Delivery, Any]]:
+    """Make the deliveries that wait, answered in turn with these (a text: the fault); returns each with its body."""
+    made: list[tuple[Delivery, Any]] = []
+    with app.lock:
+        while len(made) < at_most and (delivery := app.courier.take_next()):
+            made.append((delivery, json.loads(body_of(delivery, app.url))))
+            answer = answers[(len(made) - 1) % len(answers)]
+            app.courier.note(delivery, Outcome(answer, None) if isinstance(answer, int) else Outcome(None, answer))
+    return made

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from bisonsync.sandbox import seed
-from bisonsync.sandbox.state import COUNTERS, World, stamp
+from bisonsync.sandbox.state import COUNTERS, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def _pick(random_: random.Random, ids: list[int], wanted: int) -> list[int]:
 
 
 def _grow(world: World, random_: random.Random, step: Advance) -> int:
-    days, grown = step.minutes / 1440, 0
+    days, grown, ended = step.minutes / 1440, 0, world.now
     for workspace in world.workspaces.values():
         for account_id in reversed(workspace.order()):
             account = workspace.accounts[account_id]
@@ -70,8 +70,8 @@ def _grow(world: World, random_: random.Random, step: Advance) -> int:
             wanted = account.daily_limit * days * random_.uniform(0.4, 1)
             sent = int(wanted) + (random_.random() < wanted % 1)
             if sent:
-                after = seed.grown(account, random_, sent=sent)._replace(updated_at=stamp(world.now))
-                workspace.grow(after, began=world.now - timedelta(minutes=step.minutes), ended=world.now)
+                after = seed.grown(account, random_, sent=sent)._replace(updated_at=world.after(account))
+                world.grow(workspace, after, began=ended - timedelta(minutes=step.minutes), ended=ended)
                 grown += 1
     return grown
 
@@ -107,6 +107,11 @@ def _rename(world: World, random_: random.Random, wanted: int) -> None:
 
 def advance(world: World, step: Advance) -> dict[str, int]:
     """Move the world on by one step and return how many accounts each thing happened to."""
+    with world.hooks.batch():
+        return _advance(world, step)
+
+
+def _advance(world: World, step: Advance) -> dict[str, int]:
     world.steps += 1
     random_ = world.rng("advance", world.steps, "" if step.seed is None else step.seed)
     world.pass_time(step.minutes)
@@ -168,9 +173,10 @@ def change_some(
     random_ = world.rng("change", world.steps, seed_)
     world.pass_time(1)
     chosen = sorted(_pick(random_, ids, wanted))
-    for workspace in homes:
-        for account_id in (i for i in chosen if i in workspace.accounts):
-            account = workspace.accounts[account_id]
-            more = {} if only_updated_at else {COUNTERS[0]: account.emails_sent_count + random_.randint(1, 9)}
-            world.change(account_id, workspace_id=workspace.id, **more)
+    with world.hooks.batch():
+        for workspace in homes:
+            for account_id in (i for i in chosen if i in workspace.accounts):
+                account = workspace.accounts[account_id]
+                more = {} if only_updated_at else {COUNTERS[0]: account.emails_sent_count + random_.randint(1, 9)}
+                world.change(account_id, workspace_id=workspace.id, **more)
     return chosen

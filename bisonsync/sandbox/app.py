@@ -5,16 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 from bisonsync.sandbox import control, effects, pages, routes
+from bisonsync.sandbox.calls import Call, Refused
 from bisonsync.sandbox.config import Config
 from bisonsync.sandbox.counters import Counters
+from bisonsync.sandbox.courier import Courier
 from bisonsync.sandbox.faults import NO_HITS, FaultBook, Hits, Target
+from bisonsync.sandbox.happenings import Watcher
+from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer, Request
 from bisonsync.sandbox.seed import make_world
 from bisonsync.sandbox.state import Token
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _Asked(NamedTuple):
@@ -28,13 +37,31 @@ class _Asked(NamedTuple):
 class App:
     """One sandbox: its world, moods, faults and counters. `lock` guards all of them."""
 
-    def __init__(self, config: Config, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self.lock = threading.RLock()
+        self.courier = Courier(self.lock, lambda: self.config, lambda: self.world.hooks)
         self.counters = Counters()
         self.refuse: Callable[[float], None] | None = None
         """Set by what listens: refuse connections for so many seconds."""
         self._monotonic = monotonic
+        self._now = now
+        self._url = "http://localhost"
         self.reset(config)
+
+    @property
+    def url(self) -> str:
+        """The address that events name as theirs; set by what listens."""
+        return self._url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._url = self.world.hooks.instance_url = url
 
     def reset(self, config: Config) -> None:
         """Begin anew: the world as the seed makes it, no tokens but the super-admin's, the first faults."""
@@ -45,13 +72,23 @@ class App:
                 workspaces=config.workspaces,
                 accounts=config.accounts,
                 skew=config.skew,
-                start=config.start,
+                start=self._now() if config.clock == "real" else config.start,
+                real=self._now if config.clock == "real" else None,
             )
+            self.watcher = self.world.watch = Watcher(self.world)
+            self.world.hooks.instance_url = self._url
+            self.world.hooks.send = self._send
+            self.world.hooks.resend = self.courier.put
+            self.courier.clear()
             self.world.add_super_admin(config.super_admin_token)
             self.faults = FaultBook(config.faults, self.world.rng("faults"))
             self._jitter = self.world.rng("jitter")
             self._windows: dict[str, tuple[float, int]] = {}
             self.counters.forget()
+
+    def _send(self, deliveries: list[Delivery]) -> None:
+        """Let the faults have the deliveries, and put what they leave."""
+        self.courier.put(effects.damage_webhooks(self.faults, deliveries, self.world))
 
     def handle(self, request: Request) -> Answer:
         """Answer one request; the transport calls `on_finished` of the answer when it is gone."""
@@ -145,10 +182,10 @@ class App:
         if token is None or workspace is None:
             return effects.refusal(401)
         url = f"http://{request.headers.get('host', 'localhost')}{request.path}"
-        call = routes.Call(request, url, self.world, self.config, token, workspace, asked.args, asked.query, is_plain)
+        call = Call(request, url, self.world, self.config, token, workspace, asked.args, asked.query, is_plain)
         try:
             return handler(call)
-        except routes.Refused as refused:
+        except Refused as refused:
             return refused.answer
 
     def _limit(self, token: Token | None) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:

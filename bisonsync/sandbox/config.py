@@ -12,12 +12,19 @@ from bisonsync.sandbox.faults import Fault
 
 DailyStats = Literal["filtered", "whole", "none"]
 """Daily series by mailbox; the same whoever is asked for, as where a filter is not known; or no such route."""
+Clock = Literal["own", "real"]
+"""Its own clock begins at `start` and moves by `advance` alone; else it tells the real time, and advancing by an hour
+means that the hour just past was a busy one."""
+EventTypes = Literal["13", "17"]
+"""How many types of events can be subscribed: older hosts know fewer."""
 RetryAfter = Literal["seconds", "date", "body", "none"]
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "retry_after": get_args(RetryAfter),
     "rate_limit_per": ("instance", "token"),
     "identity_key": ("team", "workspace"),
     "daily_stats": get_args(DailyStats),
+    "clock": get_args(Clock),
+    "event_types": get_args(EventTypes),
 }
 
 
@@ -25,7 +32,10 @@ def _no_latency() -> Mapping[int, float]:
     return MappingProxyType({})
 
 
-_NUMBERS = ("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag")
+_NUMBERS = (
+    *("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag"),
+    *("webhook_tries", "webhook_spacing", "webhook_timeout", "webhook_workers"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +50,7 @@ class Config:
     accounts: int = 4050
     skew: tuple[float, ...] = (0.395, 0.107)
     start: datetime = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    clock: Clock = "own"
     super_admin_token: str = "1|super-admin-token-of-the-sandbox"  # noqa: S105 - opens nothing but a sandbox
     faults: tuple[Fault, ...] = ()
 
@@ -57,6 +68,14 @@ class Config:
     paginate_workspaces: bool = False
     see_all_workspaces: bool = False
     daily_stats: DailyStats = "filtered"
+    event_types: EventTypes = "17"
+    has_events: bool = True
+    paginate_webhooks: bool = False
+    webhook_tries: int = 5
+    webhook_spacing: float = 1.0
+    webhook_timeout: float = 15.0
+    webhook_workers: int = 1
+    deliver_anywhere: bool = False
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:
@@ -70,7 +89,7 @@ class Config:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
 
 
-_MAKING = frozenset({"seed", "workspaces", "accounts", "skew", "start", "super_admin_token", "faults"})
+_MAKING = frozenset({"seed", "workspaces", "accounts", "skew", "start", "clock", "super_admin_token", "faults"})
 MOODS = tuple(f.name for f in fields(Config) if f.name not in _MAKING)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from bisonsync.sandbox import seed
+from bisonsync.sandbox import bursts, seed
 from bisonsync.sandbox.advance import advance, advance_from, change_some
 from bisonsync.sandbox.config import MOODS, with_moods
 from bisonsync.sandbox.faults import fault_from
@@ -40,6 +40,11 @@ def summary(app: App) -> dict[str, Any]:
             for w in world.workspaces.values()
         ],
         "requests": app.counters.summary(),
+        "webhooks": {
+            "registered": len(world.hooks.webhooks),
+            "events": sum(map(len, world.hooks.events.values())),
+            "deliveries_waiting": app.courier.waiting(),
+        },
         "faults": [{"id": e.id, "seen": e.seen, "hits": e.hits, **_shown(e.fault)} for e in app.faults.entries],
         "moods": {name: _plain(getattr(app.config, name)) for name in MOODS},
         "tokens": [
@@ -109,6 +114,15 @@ def _reset(app: App, values: Mapping[str, Any]) -> Any:
     return summary(app)
 
 
+def make_events(app: App, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Let so many events of a type happen at once."""
+    names = ("type", "count", "workspace", "account")
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}; events have {', '.join(names)}")
+    return bursts.make_events(app.world, app.watcher, **values)
+
+
 def _set_account(app: App, values: Mapping[str, Any]) -> Any:
     account_id, fields = int(values["id"]), dict(values["set"])
     if "id" in fields:
@@ -171,6 +185,7 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[App, Any], Any]] = {
     ("GET", "accounts"): _truth,
     ("POST", "advance"): _advance,
     ("POST", "change"): _change,
+    ("POST", "events"): make_events,
     ("POST", "faults"): _add_faults,
     ("POST", "faults/clear"): _clear_faults,
     ("POST", "moods"): _moods,

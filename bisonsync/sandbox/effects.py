@@ -28,6 +28,14 @@ The world moves:
 
 * `switch`   the super-admin's user goes to workspace `to`     * `identity` the api token acts in workspace `to`
 * `shift`    after the page was served, `insert` newest and `remove` newest accounts of that workspace
+
+The delivery of a webhook goes wrong; `event` chooses the type, `path` where to, `workspace` whose
+
+* `lose`       never sent; the event is in the list of events alone
+* `redeliver`  sent once more, or `insert` times       * `reorder` the deliveries of one step that it hits in any order
+* `wrap`       inside `data`, or with `body` payload inside `payload`, as in the list of events
+* `reword`     tries after the first and copies have their keys in another order and another `event.name`
+* `lower_type` `event.type` in lower case              * all of these: `seconds` later
 """
 
 from __future__ import annotations
@@ -36,9 +44,11 @@ import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from bisonsync.sandbox import seed
-from bisonsync.sandbox.faults import Fault
+from bisonsync.sandbox.faults import Fault, FaultBook, Target
+from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer
 from bisonsync.sandbox.state import Token, World
 
@@ -209,13 +219,42 @@ def move_scope(fault: Fault, world: World, token: Token | None) -> None:
         token.workspace_id = fault.to
 
 
+def damage_webhooks(book: FaultBook, deliveries: list[Delivery], world: World) -> list[Delivery]:
+    """Let faults have their way with deliveries that are about to leave; returns what leaves, in its order."""
+    if not book.entries:
+        return deliveries
+    leaving: list[Delivery] = []
+    shuffled: list[int] = []
+    for delivery in deliveries:
+        target = Target("POST", urlsplit(delivery.url).path, delivery.workspace_id, None, "", delivery.type)
+        faults = {fault.kind: fault for fault in book.pick_webhook(target)}
+        if "lose" in faults:
+            if delivery.event is not None and delivery in delivery.event.deliveries:
+                delivery.event.deliveries.remove(delivery)
+            continue
+        delivery.delay = max((fault.seconds for fault in faults.values()), default=0.0)
+        delivery.is_lower, delivery.is_reworded = "lower_type" in faults, "reword" in faults
+        if "wrap" in faults:
+            delivery.wrap = "payload" if faults["wrap"].body == "payload" else "data"
+        copies = max(1, faults["redeliver"].insert) if "redeliver" in faults else 0
+        for number in range(copies + 1):
+            if "reorder" in faults:
+                shuffled.append(len(leaving))
+            leaving.append(delivery if number == 0 else world.hooks.copy_delivery(delivery))
+    mixed = world.rng("reorder", world.hooks.number("shuffle")).sample(shuffled, len(shuffled))
+    before = list(leaving)
+    for position, taken in zip(shuffled, mixed, strict=True):
+        leaving[position] = before[taken]
+    return leaving
+
+
 def shift_rows(fault: Fault, world: World, workspace_id: int | None) -> None:
     """Remove and add the newest accounts of a workspace, so that the rows of later pages move."""
     workspace = world.workspaces.get(workspace_id or 0)
     if workspace is None:
         return
     for account_id in workspace.order()[: fault.remove]:
-        workspace.pop(account_id)
+        world.take(workspace, account_id)
     random_ = world.rng("shift", world.next_account_id)
     for _ in range(fault.insert):
         seed.new_account(world, workspace, random_, created=world.now)

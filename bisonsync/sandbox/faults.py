@@ -21,7 +21,9 @@ Scope = Literal["switch", "identity"]
 """Before the request is served, its token acts in another workspace."""
 After = Literal["shift"]
 """After the page is served, accounts come and go."""
-Kind = Instead | Delivery | Rows | Content | Scope | After
+Webhooks = Literal["lose", "redeliver", "reorder", "wrap", "reword", "lower_type"]
+"""The delivery of an event goes wrong; `path` is that of the URL it goes to, `event` its type."""
+Kind = Instead | Delivery | Rows | Content | Scope | After | Webhooks
 
 
 @cache
@@ -30,7 +32,7 @@ def kinds(*groups: Any) -> tuple[str, ...]:
     return tuple(kind for group in groups for kind in get_args(group))
 
 
-KINDS = kinds(Instead, Delivery, Rows, Content, Scope, After)
+KINDS = kinds(Instead, Delivery, Rows, Content, Scope, After, Webhooks)
 _ONCE = frozenset(kinds(Scope, After))
 _OF_LISTS = frozenset(kinds(Rows, After))
 _SENDER_EMAILS = "/api/sender-emails"
@@ -58,6 +60,7 @@ class Fault:
     workspace: int | None = None
     page: int | None = None
     from_page: int | None = None
+    event: str = ""
     after: int = 0
     times: int | None = None
     rate: float = 1.0
@@ -131,6 +134,7 @@ class Target(NamedTuple):
     workspace: int | None
     page: int | None
     bearer: str
+    event: str = ""
 
     @property
     def is_list(self) -> bool:
@@ -158,6 +162,7 @@ def _fits(fault: Fault, target: Target) -> bool:
         target.path.startswith(path)
         and bearer == target.bearer
         and fault.method in ("", target.method)
+        and fault.event.lower() in ("", target.event)
         and fault.workspace in (None, target.workspace)
         and fault.page in (None, target.page)
         and (fault.from_page is None or (target.page is not None and target.page >= fault.from_page))
@@ -199,6 +204,10 @@ class FaultBook:
             delivery=[entry.fault for entry in self._hitting(target, Delivery)],
             after=[] if instead else [entry.fault for entry in self._hitting(target, After)],
         )
+
+    def pick_webhook(self, target: Target) -> list[Fault]:
+        """Count a delivery for the faults that it fits, and return those that hit it."""
+        return [entry.fault for entry in self._hitting(target, Webhooks)]
 
     def _hitting(self, target: Target, *groups: Any) -> Iterator[Entry]:
         wanted = kinds(*groups)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_args
 
-from bisonsync.sandbox.config import Config
+from bisonsync.sandbox.config import Clock, Config, EventTypes
 from bisonsync.sandbox.faults import Fault, fault_from
 
 
@@ -50,6 +51,11 @@ def _skew(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(",") if part)
 
 
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that make a `Config`."""
     default = Config()
@@ -64,6 +70,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="sizes of the first workspaces: counts or shares",
     )
+    world.add_argument(
+        "--clock",
+        choices=get_args(Clock),
+        default=default.clock,
+        help="own: time begins at --start and moves by advance alone; real: it is what it is (default: %(default)s)",
+    )
+    world.add_argument("--start", type=_moment, default=default.start, metavar="TIME", help="of its own clock")
     world.add_argument("--super-admin-token", default=default.super_admin_token, metavar="TOKEN")
     mood = parser.add_argument_group("how it behaves")
     mood.add_argument("--latency", type=seconds, default=0.0, metavar="TIME", help="of every answer: 150ms, 0.15")
@@ -91,6 +104,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=default.daily_stats,
         help="daily series by mailbox; whole: that filter is ignored; none: no such route",
     )
+    hooks = parser.add_argument_group("its webhooks")
+    hooks.add_argument(
+        "--event-types", choices=get_args(EventTypes), default=default.event_types, help="an older host has 13"
+    )
+    hooks.add_argument("--no-events", action="store_true", help="an older host: no /api/events")
+    hooks.add_argument("--paginate-webhooks", action="store_true")
+    hooks.add_argument("--webhook-tries", type=int, default=default.webhook_tries, metavar="N")
+    hooks.add_argument(
+        "--webhook-spacing", type=seconds, default=default.webhook_spacing, metavar="TIME", help="between two tries"
+    )
+    hooks.add_argument("--webhook-timeout", type=seconds, default=default.webhook_timeout, metavar="TIME")
+    hooks.add_argument(
+        "--webhook-workers", type=int, default=default.webhook_workers, metavar="N", help="deliveries at once"
+    )
+    hooks.add_argument("--deliver-anywhere", action="store_true", help="also to other machines than this one")
     wrong = parser.add_argument_group("what goes wrong")
     wrong.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of all requests, as 0.05")
     wrong.add_argument("--error-status", default="500,502,503,504", metavar="LIST")
@@ -115,6 +143,8 @@ def config_from(options: argparse.Namespace) -> Config:
         workspaces=options.workspaces,
         accounts=options.accounts,
         skew=options.skew,
+        start=options.start,
+        clock=options.clock,
         super_admin_token=options.super_admin_token,
         faults=tuple(_faults(options)),
         latency=options.latency,
@@ -130,6 +160,14 @@ def config_from(options: argparse.Namespace) -> Config:
         paginate_workspaces=options.paginate_workspaces,
         see_all_workspaces=options.see_all_workspaces,
         daily_stats=options.daily_stats,
+        event_types=options.event_types,
+        has_events=not options.no_events,
+        paginate_webhooks=options.paginate_webhooks,
+        webhook_tries=options.webhook_tries,
+        webhook_spacing=options.webhook_spacing,
+        webhook_timeout=options.webhook_timeout,
+        webhook_workers=options.webhook_workers,
+        deliver_anywhere=options.deliver_anywhere,
     )
 
 

@@ -6,87 +6,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from bisonsync.sandbox import pages
-from bisonsync.sandbox.config import Config
-from bisonsync.sandbox.http import Answer, Request
-from bisonsync.sandbox.state import SERIES, Account, Tag, Token, Workspace, World
+from bisonsync.sandbox import hook_routes, pages
+from bisonsync.sandbox.calls import Call, Handler, Refused, forbidden, invalid, no_record, page_answer, paginate
+from bisonsync.sandbox.http import Answer
+from bisonsync.sandbox.state import SERIES, Account, Tag, Workspace
 
-
-class Refused(Exception):
-    """The request is answered with an error."""
-
-    def __init__(self, status: int, payload: Any) -> None:
-        super().__init__(status)
-        self.answer = Answer(status, payload=payload)
-
-
-def forbidden() -> Refused:
-    return Refused(403, {"message": "This action is unauthorized."})
-
-
-def no_record(kind: str, key: object) -> Refused:
-    data = {"success": False, "message": "Record not found", "record_not_found": {kind: str(key)}}
-    return Refused(404, {"data": data})
-
-
-def invalid(field: str, message: str) -> Refused:
-    return Refused(422, {"message": message, "errors": {field: [message]}})
-
-
-@dataclass(slots=True)
-class Call:
-    """A request whose token is known and whose acting workspace is settled."""
-
-    request: Request
-    url: str
-    world: World
-    config: Config
-    token: Token
-    workspace: Workspace
-    args: tuple[str, ...]
-    query: list[tuple[str, str]]
-    is_plain: bool
-    """Nothing will change the content, so it may come already serialised."""
-
-    def value(self, name: str) -> str | None:
-        """Return the last value of a parameter, as PHP does."""
-        return next((value for key, value in reversed(self.query) if key == name), None)
-
-    def ids(self, name: str) -> set[int]:
-        """Read `name[]=1&name[]=2` or `name[0]=1`; any other spelling is dropped in silence."""
-        pattern = re.compile(re.escape(name) + r"\[\d*\]")
-        found = {pages.read_number(value) for key, value in self.query if pattern.fullmatch(key)}
-        return {number for number in found if number is not None}
-
-    def flag(self, name: str) -> bool:
-        return (self.value(name) or "").lower() in ("1", "true", "on", "yes")
-
-    def json(self) -> dict[str, Any]:
-        """Read the body; what is no JSON object counts as empty, as the framework does."""
-        try:
-            body = json.loads(self.request.body or b"{}")
-        except (ValueError, RecursionError):
-            return {}
-        return cast(dict[str, Any], body) if isinstance(body, dict) else {}
-
-
-Handler = Callable[[Call], Answer]
 _STATUSES = ("connected", "not_connected", "pending_move", "pending_deletion")
-
-
-def _paginate(call: Call, ids: Sequence[int]) -> pages.Page:
-    if call.config.has_cursor and call.value("pagination_type") == "cursor":
-        return pages.by_cursor(ids, call.value("cursor"), call.url)
-    return pages.by_number(ids, pages.page_number(call.value("page")), call.url)
-
-
-def _page_answer(page: pages.Page, row: Callable[[int], dict[str, Any]]) -> Answer:
-    return Answer(payload={"data": [row(i) for i in page.ids], "links": page.links, "meta": page.meta})
 
 
 def get_user(call: Call) -> Answer:
@@ -120,7 +49,7 @@ def list_workspaces(call: Call) -> Answer:
     if not call.config.paginate_workspaces:
         return Answer(payload={"data": [_workspace_row(call, w) for w in visible.values()]})
     page = pages.by_number(list(visible), pages.page_number(call.value("page")), call.url)
-    return _page_answer(page, lambda i: _workspace_row(call, visible[i]))
+    return page_answer(page, lambda i: _workspace_row(call, visible[i]))
 
 
 def _named_workspace(call: Call, text: object) -> Workspace:
@@ -196,10 +125,10 @@ def list_sender_emails(call: Call) -> Answer:
     def has_status(account: Account) -> bool:
         return account.status.lower().replace(" ", "_") == status
 
-    page = _paginate(call, _choose(call, extra=has_status if status else None))
+    page = paginate(call, _choose(call, extra=has_status if status else None))
     workspace = call.workspace
     if not call.is_plain:
-        return _page_answer(page, lambda i: workspace.accounts[i].row())
+        return page_answer(page, lambda i: workspace.accounts[i].row())
     rows = b",".join([workspace.body(i) for i in page.ids])
     tail = json.dumps({"links": page.links, "meta": page.meta}, separators=(",", ":")).encode()
     return Answer(body=b'{"data":[' + rows + b"]," + tail[1:])
@@ -264,8 +193,8 @@ def list_warmup(call: Call) -> Answer:
     def has_status(account: Account) -> bool:
         return account.warmup_enabled == (status == "enabled")
 
-    page = _paginate(call, _choose(call, extra=has_status if status else None))
-    return _page_answer(page, lambda i: _warmup_row(call.workspace.accounts[i], days))
+    page = paginate(call, _choose(call, extra=has_status if status else None))
+    return page_answer(page, lambda i: _warmup_row(call.workspace.accounts[i], days))
 
 
 _COLORS = ("#f54842", "#00E396", "#00B8D9", "#008FFB", "#FEB019", "#775DD0", "#3F51B5")
@@ -327,6 +256,11 @@ _EXACT = {
         Route("/api/tags", {"GET": list_tags}, is_list=True),
         Route("/api/warmup/sender-emails", {"GET": list_warmup}, is_list=True),
         Route("/api/campaign-events/stats", {"GET": list_daily_stats}),
+        Route("/api/webhook-url", {"GET": hook_routes.list_webhooks, "POST": hook_routes.add_webhook}, is_list=True),
+        Route("/api/webhook-events/event-types", {"GET": hook_routes.list_event_types}),
+        Route("/api/webhook-events/sample-payload", {"GET": hook_routes.get_sample}),
+        Route("/api/webhook-events/test-event", {"POST": hook_routes.send_test_event}),
+        Route("/api/events", {"GET": hook_routes.list_events}, is_list=True),
     )
 }
 _VARYING = [
@@ -336,6 +270,15 @@ _VARYING = [
         Route("/api/workspaces/v1.1/{team_id}", {"GET": get_workspace}),
         Route("/api/workspaces/{team_id}", {"GET": get_workspace}),
         Route("/api/workspaces/v1.1/{team_id}/api-tokens", {"POST": mint_token}),
+        Route(
+            "/api/webhook-url/{webhook_url_id}",
+            {
+                "GET": hook_routes.get_webhook,
+                "PUT": hook_routes.replace_webhook,
+                "DELETE": hook_routes.delete_webhook,
+            },
+        ),
+        Route("/api/webhook-attempts/{attempt_id}/retry", {"POST": hook_routes.retry_attempt}),
     )
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -106,7 +106,7 @@ def new_account(world: World, workspace: Workspace, random_: random.Random, *, c
         updated_at=stamp(created),
         tags=_tags(world, workspace, provider, random_),
     )
-    workspace.put(account)
+    world.add(workspace, account)
     return account
 
 
@@ -156,9 +156,17 @@ def _add_settled_account(world: World, workspace: Workspace, random_: random.Ran
     workspace.put(account._replace(updated_at=max(account.created_at, stamp(seen))))
 
 
-def make_world(*, seed: int, workspaces: int, accounts: int, skew: Sequence[float], start: datetime) -> World:
+def make_world(
+    *,
+    seed: int,
+    workspaces: int,
+    accounts: int,
+    skew: Sequence[float],
+    start: datetime,
+    real: Callable[[], datetime] | None = None,
+) -> World:
     """Make a world of that size; ids of neighbours in time lie in different workspaces, as on a real host."""
-    world = World(seed=seed, now=start)
+    world = World(seed=seed, now=start, real=real)
     random_ = world.rng("seed")
     plan: list[int] = []
     for number, size in enumerate(sizes(accounts, workspaces, skew, random_), start=1):

@@ -119,6 +119,15 @@ class Sandbox:
         with self.lock:
             return self.world.truth()
 
+    def make_events(self, **fields: Any) -> dict[str, Any]:
+        """Let so many events of a type happen at once; the fields are those of the control `events`."""
+        with self.lock:
+            return control.make_events(self.app, fields)
+
+    def settle(self, timeout: float = 30.0) -> None:
+        """Wait until every webhook is delivered or given up. Raises TimeoutError."""
+        self.app.courier.settle(timeout)
+
     def summary(self) -> dict[str, Any]:
         """Tell the state in figures, as GET /_sandbox/state does."""
         with self.lock:
@@ -168,10 +177,14 @@ class Sandbox:
         self._listener = Listener(self.app.handle, self._host, self._port)
         self._listener.open()
         self.app.refuse = self._listener.refuse
+        self.app.url = self.url
+        self.app.courier.start()
         on_ready()
         try:
             await self._stopping.wait()
         finally:
+            # A courier may be waiting for an answer of somebody who waits for one of ours.
+            await asyncio.to_thread(self.app.courier.stop)
             await self._listener.stop()
 
     async def _serve(self, on_ready: Callable[[Sandbox], object]) -> None:

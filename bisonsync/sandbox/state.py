@@ -6,10 +6,12 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, NamedTuple
+
+from bisonsync.sandbox.hooks import HookBook
 
 COUNTERS = (
     "emails_sent_count",
@@ -204,12 +206,27 @@ class Token:
     revoked: bool = False
 
 
-class World:
-    """All state of one sandbox. Not locked: whoever shares it between threads holds the lock."""
+Watch = Callable[[Workspace, Account | None, Account | None, datetime, datetime], None]
+"""Told of every change: where, the account before (None: it came) and after (None: it went), from when to when."""
 
-    def __init__(self, *, seed: int, now: datetime) -> None:
+
+def _nobody(*_: object) -> None:
+    """Watch nothing."""
+
+
+class World:
+    """All state of one sandbox. Not locked: whoever shares it between threads holds the lock.
+
+    Its clock stands still but for `pass_time`; given `real`, a clock that runs, the time that passes is the one just
+    past.
+    """
+
+    def __init__(self, *, seed: int, now: datetime, real: Callable[[], datetime] | None = None) -> None:
         self.seed = seed
-        self.now = now
+        self._now = now
+        self._real = real
+        self.hooks = HookBook(seed, clock=lambda: self.now, is_live=real is not None)
+        self.watch: Watch = _nobody
         self.steps = 0
         self.next_account_id = 1001
         self.next_tag_id = 501
@@ -223,8 +240,29 @@ class World:
         """Make the generator for one purpose of this world."""
         return rng(self.seed, *parts)
 
+    @property
+    def now(self) -> datetime:
+        """The present moment. It never goes back."""
+        if self._real is not None:
+            self._now = max(self._now, self._real())
+        return self._now
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the clock runs by itself."""
+        return self._real is not None
+
     def pass_time(self, minutes: float) -> None:
-        self.now += timedelta(minutes=minutes)
+        """Move the clock on; one that runs by itself is left alone."""
+        if self._real is None:
+            self._now += timedelta(minutes=minutes)
+
+    def after(self, account: Account) -> str:
+        """Return the present as a stamp later than the account's last change, however little time has passed."""
+        present = stamp(self.now)
+        if account.updated_at < present:
+            return present
+        return stamp(datetime.fromisoformat(account.updated_at).astimezone(UTC) + timedelta(microseconds=1))
 
     def new_account_id(self) -> int:
         self.next_account_id += 1
@@ -256,14 +294,32 @@ class World:
         What its counters gain counts for the present day.
         """
         workspace = self.home(account_id) if workspace_id is None else self.workspaces[workspace_id]
-        fields.setdefault("updated_at", stamp(self.now))
-        account = workspace.accounts[account_id]._replace(**fields)
-        workspace.grow(account, began=self.now, ended=self.now)
+        before = workspace.accounts[account_id]
+        fields.setdefault("updated_at", self.after(before))
+        now = self.now
+        return self.grow(workspace, before._replace(**fields), began=now, ended=now)
+
+    def grow(self, workspace: Workspace, account: Account, *, began: datetime, ended: datetime) -> Account:
+        """Replace an account by what it became in that time."""
+        before = workspace.accounts[account.id]
+        workspace.grow(account, began=began, ended=ended)
+        self.watch(workspace, before, account, began, ended)
         return account
+
+    def add(self, workspace: Workspace, account: Account) -> None:
+        """Let an account come into a workspace."""
+        workspace.put(account)
+        self.watch(workspace, None, account, self.now, self.now)
 
     def remove(self, account_id: int) -> Account:
         """Take an account out of its workspace; its id is never given again."""
-        return self.home(account_id).pop(account_id)
+        return self.take(self.home(account_id), account_id)
+
+    def take(self, workspace: Workspace, account_id: int) -> Account:
+        """Take an account out of this workspace, though others may hold it as well."""
+        account = workspace.pop(account_id)
+        self.watch(workspace, account, None, self.now, self.now)
+        return account
 
     def copy_to(self, account_id: int, workspace_id: int, *, new_id: bool = True) -> Account:
         """Let the same mailbox appear in a second workspace, with that workspace's tags."""
@@ -271,7 +327,7 @@ class World:
         target = self.workspaces[workspace_id]
         tags = tuple(self.add_tag(target, tag.name, default=tag.default) for tag in account.tags)
         copy = account._replace(id=self.new_account_id() if new_id else account.id, tags=tags)
-        target.put(copy._replace(updated_at=stamp(self.now)))
+        self.add(target, copy._replace(updated_at=self.after(account)))
         return target.accounts[copy.id]
 
     def move(self, account_id: int, workspace_id: int) -> Account:
@@ -280,7 +336,7 @@ class World:
         if source.id == workspace_id:
             return source.accounts[account_id]
         moved = self.copy_to(account_id, workspace_id, new_id=False)
-        source.pop(account_id)
+        self.take(source, account_id)
         return moved
 
     def retag(self, account_id: int, names: Iterable[str]) -> Account:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openapi_core import OpenAPI
 from openapi_core.datatypes import RequestParameters
 from openapi_core.validation.response.exceptions import DataValidationError
-from sandbox_asking import LIST, SUPER_ADMIN, ask
+from sandbox_asking import LIST, SUPER_ADMIN, ask, deliver_all
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 from bisonsync.sandbox import Advance, Config, Fault
@@ -19,6 +19,7 @@ from bisonsync.sandbox.advance import advance
 from bisonsync.sandbox.app import App
 from bisonsync.sandbox.http import Answer, Request
 from bisonsync.sandbox.routes import _EXACT, _VARYING, parse_query
+from bisonsync.sandbox.samples import EVENT_TYPES
 
 SPEC = OpenAPI.from_file_path(str(Path(__file__).parents[1] / "openapi" / "sandbox.yaml"))
 FUZZED = App(Config(workspaces=2, accounts=40))
@@ -62,6 +63,10 @@ def check(target: str, answer: Answer, *, method: str = "GET", body: Any = None)
 
 
 STATS = "/api/campaign-events/stats"
+HOOKS = "/api/webhook-url"
+HOOK = {"name": "mine", "url": "http://127.0.0.1:9/hooks/x", "events": list(EVENT_TYPES)}
+SAMPLE = "/api/webhook-events/sample-payload"
+TEST_EVENT = "/api/webhook-events/test-event"
 CALLS = [
     ("GET", "/api/users", None, 200),
     ("GET", "/api/workspaces", None, 200),
@@ -90,6 +95,32 @@ CALLS = [
     ("GET", f"{STATS}?start_date=2026-01-03", None, 422),
     ("GET", f"{STATS}?start_date=2026-01-05&end_date=2026-01-03", None, 422),
     ("GET", f"{STATS}?start_date=x&end_date=2026-01-03", None, 422),
+    ("POST", HOOKS, HOOK, 201),
+    ("POST", HOOKS, {**HOOK, "name": " "}, 422),
+    ("POST", HOOKS, {**HOOK, "url": "hooks.example.com"}, 422),
+    ("POST", HOOKS, {**HOOK, "events": ["email_sent", "email_lost"]}, 422),
+    ("POST", HOOKS, {"name": "mine"}, 422),
+    ("GET", HOOKS, None, 200),
+    ("GET", f"{HOOKS}/1", None, 200),
+    ("GET", f"{HOOKS}/9", None, 404),
+    ("PUT", f"{HOOKS}/1", {**HOOK, "events": ["tag_removed"]}, 200),
+    ("PUT", f"{HOOKS}/1", {}, 422),
+    ("PUT", f"{HOOKS}/9", HOOK, 404),
+    ("DELETE", f"{HOOKS}/1", None, 200),
+    ("DELETE", f"{HOOKS}/9", None, 404),
+    ("GET", "/api/webhook-events/event-types", None, 200),
+    ("GET", SAMPLE, {"event_type": "email_sent"}, 200),
+    *[("GET", f"{SAMPLE}?event_type={event_type}", None, 200) for event_type in EVENT_TYPES],
+    ("GET", SAMPLE, None, 422),
+    ("POST", TEST_EVENT, {"event_type": "lead_replied", "url": "http://127.0.0.1:9/hooks/x"}, 200),
+    ("POST", TEST_EVENT, {"event_type": "lead_lost", "url": "http://127.0.0.1:9/hooks/x"}, 422),
+    ("POST", TEST_EVENT, {"event_type": "lead_replied"}, 422),
+    ("GET", "/api/events", None, 200),
+    ("GET", "/api/events?type=LEAD_REPLIED&start_date=2026-01-05&end_date=2026-01-06T01:02:03Z", None, 200),
+    ("GET", "/api/events?start_date=yesterday", None, 422),
+    ("GET", "/api/events?end_date=9999-12-31", None, 422),
+    ("POST", "/api/webhook-attempts/1/retry", None, 200),
+    ("POST", "/api/webhook-attempts/99/retry", None, 404),
 ]
 
 
@@ -99,8 +130,12 @@ def test_every_answer_fits_the_description(
     app: App, method: str, target: str, body: Any, status: int, identity_key: Any
 ) -> None:
     is_first = identity_key == "team"
-    app.config = Config(identity_key=identity_key, webhook_secret=is_first, paginate_workspaces=is_first)
-    advance(app.world, Advance(minutes=1440))
+    app.config = Config(
+        identity_key=identity_key, webhook_secret=is_first, paginate_workspaces=is_first, paginate_webhooks=is_first
+    )
+    ask(app, HOOKS, method="POST", body=HOOK)
+    advance(app.world, Advance(minutes=1440, active=0.1))
+    deliver_all(app, answers=[500, 200], at_most=20)
 
     answer = ask(app, target, method=method, body=body)
 
@@ -146,18 +181,22 @@ QUERIES = st.text(max_size=40) | st.builds(
     st.sampled_from(
         [
             *("page", "tag_ids[]", "pagination_type=cursor&cursor", "search", "start_date", "status"),
-            *("sender_email_ids[]", "end_date", "start_date=2026-01-01&end_date"),
+            *("sender_email_ids[]", "end_date", "start_date=2026-01-01&end_date", "cursor", "event_type", "type"),
         ]
     ),
     st.sampled_from(["9" * 5000, "x", "-1", "W10", "%00", "eyJpZCI6e319", "9999-12-31"]),
 )
 BODIES = st.binary(max_size=40) | st.sampled_from(
-    [b"[" * 100_000, b'{"team_id": [1], "name": {}}', b'"text"', b"1e999"]
+    [
+        *(b"[" * 100_000, b'{"team_id": [1], "name": {}}', b'"text"', b"1e999"),
+        b'{"name": "x", "url": "http://[", "events": [{}]}',
+        b'{"name": "x", "url": "http://x", "events": [[]], "event_type": []}',
+    ]
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["GET", "POST", "HEAD", "DELETE"]), PATHS, QUERIES, BODIES)
+@given(st.sampled_from(["GET", "POST", "PUT", "HEAD", "DELETE"]), PATHS, QUERIES, BODIES)
 def test_no_request_breaks_it(method: str, path: str, query: str, body: bytes) -> None:
     headers = {"authorization": f"Bearer {SUPER_ADMIN}", "accept": "application/json"}
 
