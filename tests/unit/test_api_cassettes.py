@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -13,12 +14,15 @@ from conversation import HOST, WHO, HandClock, client_of
 from recording import CASSETTES, IS_RECORDING, REDACTED, cassette, player, scrub_response
 from vcr.errors import CannotOverwriteExistingCassetteException
 
-from bisonsync.api.client import InstanceClient
+from bisonsync.api.client import InstanceClient, WebhookRequest
 from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import ListRead, ListReader
+from bisonsync.api.webhooks import WorkspaceHooks
 from bisonsync.errors import ApiRefused, ApiUnavailable, CredentialsError
 from bisonsync.models import SenderEmail, Workspace
+from bisonsync.sandbox import Sandbox
 from bisonsync.sandbox.faults import Fault
+from bisonsync.sandbox.hooks import Webhook
 
 SENDERS = "/api/sender-emails"
 # One page and a bit in the first workspace, a few in the others.
@@ -175,6 +179,68 @@ def test_a_host_without_daily_stats():
         host.client().get_daily_stats(host.token_of(1), [1001], DAY, DAY, who=WHO)
 
     assert caught.value.status == 404
+
+
+# Its secret is none, so that the cassette holds none.
+HOOK = WebhookRequest("bisonsync", f"{HOST}/hooks/{REDACTED}", ("email_sent", "lead_replied"), (REDACTED,))
+
+
+def test_event_types_of_a_newer_and_an_older_host():
+    with cassette("event_types", **TINY) as host:
+        newer = host.client().get_event_types(host.token_of(1), who=WHO)
+    with cassette("event_types_older", **TINY, event_types="13") as host:
+        older = host.client().get_event_types(host.token_of(1), who=WHO)
+
+    assert {"email_sent", "email_account_removed"} <= set(older) < set(newer)
+    assert set(newer) - set(older) == {
+        *("tag_attached", "tag_removed"),
+        *("warmup_disabled_receiving_bounces", "warmup_disabled_causing_bounces"),
+    }
+
+
+def test_a_webhook_from_its_making_to_its_end():
+    with cassette("webhook_url", **TINY) as host:
+        hooks = WorkspaceHooks(host.client(), host.token_of(1), WHO, "sim/1")
+        before = hooks.list()
+        made = hooks.create(HOOK)
+        changed = hooks.replace(made.id, replace(HOOK, events=("email_opened",)))
+        listed = hooks.list()
+        hooks.delete(made.id)
+        after = hooks.list()
+
+    assert (before, after) == ([], [])
+    assert (made.name, made.url, made.events) == ("bisonsync", HOOK.url, ("email_sent", "lead_replied"))
+    assert listed == [changed]
+    assert changed.events == ("email_opened",)
+
+
+def test_a_paginated_list_of_webhooks():
+    def fill(host: Sandbox) -> None:
+        book, made = host.world.hooks, "2026-01-05T09:00:00.000000Z"
+        for number in range(1, 18):
+            book.webhooks[number] = Webhook(number, 1, HOOK.name, HOOK.url, ["email_sent"], made, made)
+
+    with cassette("webhook_url_pages", prepare=fill, **TINY, paginate_webhooks=True) as host:
+        listed = WorkspaceHooks(host.client(), host.token_of(1), WHO, "sim/1").list()
+
+    assert len({webhook.id for webhook in listed}) == 17
+
+
+@pytest.mark.parametrize(("url", "field"), [("nowhere", "url"), (HOOK.url, "events.0")])
+def test_a_webhook_that_the_host_refuses(url: str, field: str):
+    wanted = replace(HOOK, url=url, events=("email_seen",))
+    with cassette(f"webhook_url_422_{field[:3]}", **TINY) as host, pytest.raises(ApiRefused, match=field) as caught:
+        WorkspaceHooks(host.client(), host.token_of(1), WHO, "sim/1").create(wanted)
+
+    assert caught.value.status == 422
+
+
+def test_a_test_event():
+    with cassette("webhook_test_event", **TINY) as host:
+        client = host.client()
+        client.send_test_event(host.token_of(1), "tag_attached", f"{HOOK.url}/test", who=WHO, hide=HOOK.hide)
+
+    assert client.stats["POST /api/webhook-events/test-event"].errors == 0
 
 
 def test_401():
