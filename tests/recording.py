@@ -32,6 +32,7 @@ _HEADERS_KEPT = {"content-type", "date", "retry-after", "location"}
 _SECRET_NAME = re.compile(r"secret|token|password|hash", re.IGNORECASE)
 _ADDRESS = re.compile(r"[\w.+-]+@[\w.-]+")
 _ORIGIN = re.compile(r"https?://[^/\"'\s\\<>]+")
+_HOOK_SECRET = re.compile(r"(?<=/hooks/)[^/\"'\s\\?#]+")
 
 
 @dataclass(frozen=True)
@@ -124,4 +125,4 @@ def _names(value: dict[str, Any]) -> dict[str, Any]:
 def _scrub_text(text: str) -> str:
     # Different addresses stay different.
     text = _ADDRESS.sub(lambda found: f"{hashlib.sha256(found[0].encode()).hexdigest()[:8]}@example.com", text)
-    return _ORIGIN.sub(HOST, text)
+    return _ORIGIN.sub(HOST, _HOOK_SECRET.sub(REDACTED, text))

@@ -350,6 +350,7 @@ def leaks(tape: str) -> list[str]:
     """What a cassette must not hold."""
     found = re.findall(r"\b\d+\|[\w-]{3,}", tape)
     found += re.findall(r"(?i)set-cookie|cookie", tape)
+    found += re.findall(rf"/hooks/(?!{REDACTED}\b)[^/\"'\s]+", tape)
     found += [
         host for host in re.findall(r"https?:(?:\\?/){2}([^/\"'\s\\<>]+)", tape) if not host.endswith("example.com")
     ]
@@ -378,6 +379,7 @@ SECRET_ANSWER = {
                     "tags": [{"id": 1, "default": False, "name": "hidden12"}, {"default": True, "name": "Google"}],
                     "deep": [{"webhooks_secret_key": "hidden7", "url": "https://hidden8.client.example/x"}],
                     "message": "mail hidden9@client.example",
+                    "url": "https://bison.example.com/hooks/hidden13/test",
                 }
             }
         ).encode()
@@ -391,7 +393,7 @@ def test_what_is_recorded_is_scrubbed():
     assert "hidden" not in kept.lower()
     assert "application/json" in kept
     assert "Google" in kept
-    assert json.dumps(SECRET_ANSWER, default=bytes.decode).lower().count("hidden") == 12
+    assert json.dumps(SECRET_ANSWER, default=bytes.decode).lower().count("hidden") == 13
 
 
 @pytest.mark.parametrize(
@@ -400,6 +402,7 @@ def test_what_is_recorded_is_scrubbed():
         "12|abcdef",
         "set-cookie: [x]",
         "https://send.client.test/api",
+        "https://send.example.com/hooks/s3cret",
         "sam@client.test",
         '{"data": {"token_hash": "x1"}}',
     ],
