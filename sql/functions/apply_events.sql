@@ -117,12 +117,13 @@ BEGIN
         e.place, e.id, e.received_at,
         CASE
             WHEN e.verdict NOT IN ('apply', 'again') THEN e.verdict
-            WHEN bisonsync_private.is_known_event_type(e.event_type) THEN 'processed'
+            WHEN e.dedup_rule = 'increment.id' OR bisonsync_private.is_known_event_type(e.event_type) THEN 'processed'
             ELSE 'ignored'
         END,
         CASE
             WHEN e.verdict NOT IN ('apply', 'again') THEN e.reason
-            WHEN NOT bisonsync_private.is_known_event_type(e.event_type) THEN 'unknown type of event'
+            WHEN e.dedup_rule = 'increment.id' OR bisonsync_private.is_known_event_type(e.event_type) THEN NULL
+            ELSE 'unknown type of event'
         END,
         e.event_type, e.bison_instance, e.bison_workspace_id, e.workspace_name, e.occurred_at, e.occurred_rule,
         e.dedup_key, e.dedup_rule, e.metric, e.amount, e.lead_id, e.lead, e.reply_uuid, e.account

@@ -1,9 +1,10 @@
 -- needs: is_newer_contact
 CREATE OR REPLACE FUNCTION bisonsync_private.apply_to_leads(p_events bisonsync_private.webhook_event[])
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 VOLATILE
 AS $$
+BEGIN
     INSERT INTO public.client_leads AS l (
         bison_instance, bison_workspace_id, bison_lead_id,
         lead_email, first_name, last_name, company, title, phone, custom_variables, contact_as_of, contact_hash,
@@ -175,7 +176,8 @@ AS $$
             OR excluded.first_unsubscribed_at < coalesce(l.first_unsubscribed_at, 'infinity')
             OR excluded.last_unsubscribed_at > coalesce(l.last_unsubscribed_at, '-infinity')
             OR excluded.first_manual_sent_at < coalesce(l.first_manual_sent_at, 'infinity')
-            OR excluded.last_manual_sent_at > coalesce(l.last_manual_sent_at, '-infinity')
+            OR excluded.last_manual_sent_at > coalesce(l.last_manual_sent_at, '-infinity');
+END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.apply_to_leads(bisonsync_private.webhook_event[]) IS

@@ -7,8 +7,7 @@ AS $$
         event_type IN (
             'email_sent', 'manual_email_sent', 'lead_first_contacted', 'lead_replied', 'lead_interested', 'lead_unsubscribed',
             'untracked_reply_received', 'email_opened', 'email_bounced', 'email_account_added', 'email_account_removed',
-            'email_account_disconnected', 'email_account_reconnected', 'tag_attached', 'tag_removed',
-            'warmup_disabled_receiving_bounces', 'warmup_disabled_causing_bounces', 'increment_metric'
+            'email_account_disconnected', 'email_account_reconnected', 'tag_attached', 'tag_removed'
         )
         OR event_type LIKE 'warmup\_%'
 $$;

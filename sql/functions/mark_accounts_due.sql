@@ -1,8 +1,9 @@
 CREATE OR REPLACE FUNCTION bisonsync_private.mark_accounts_due(p_events bisonsync_private.webhook_event[])
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 VOLATILE
 AS $$
+BEGIN
     UPDATE public.workspace_sync_state AS s
     SET due_since = now()
     FROM (
@@ -16,7 +17,8 @@ AS $$
         AND s.bison_workspace_id = t.bison_workspace_id
         AND s.resource = 'accounts'
         AND s.due_since IS NULL
-        AND (s.last_complete_at IS NULL OR s.last_complete_at <= t.received_at)
+        AND (s.last_complete_at IS NULL OR s.last_complete_at <= t.received_at);
+END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.mark_accounts_due(bisonsync_private.webhook_event[]) IS

@@ -1,10 +1,11 @@
 CREATE OR REPLACE FUNCTION bisonsync_private.open_body_windows(p_events bisonsync_private.webhook_event[])
 RETURNS bisonsync_private.webhook_event[]
-LANGUAGE sql
+LANGUAGE plpgsql
 VOLATILE
 AS $$
+BEGIN
     -- Within ten minutes of one that took effect it is the same event; else the first of its kind here opens a window.
-    SELECT ARRAY(
+    RETURN ARRAY(
         SELECT (
             e.place, e.id, e.received_at, e.verdict, e.reason, e.event_type, e.bison_instance, e.bison_workspace_id,
             e.workspace_name, e.occurred_at, e.occurred_rule,
@@ -42,7 +43,8 @@ AS $$
             FROM unnest(p_events) AS u
         ) AS e
         ORDER BY e.place
-    )
+    );
+END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.open_body_windows(bisonsync_private.webhook_event[]) IS

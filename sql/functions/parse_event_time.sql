@@ -3,10 +3,21 @@ RETURNS timestamptz
 LANGUAGE sql
 STABLE
 AS $$
-    -- A date that no month has would raise; the days that every month has are cast as they are.
     SELECT CASE
+        WHEN told IS NULL THEN NULL
+        -- Nearly every moment comes in this form, and the regular expression below costs three times as much.
+        WHEN
+            translate(told, '123456789', '000000000') IN ('0000-00-00T00:00:00.000000Z', '0000-00-00T00:00:00Z')
+            AND substr(told, 1, 4) >= '1970'
+            AND substr(told, 6, 2) BETWEEN '01' AND '12'
+            AND substr(told, 9, 2) BETWEEN '01' AND '28'
+            AND substr(told, 12, 2) <= '23'
+            AND substr(told, 15, 2) <= '59'
+            AND substr(told, 18, 2) <= '59'
+            THEN told::timestamptz
         WHEN told !~ '^(19[7-9]|[2-9]\d\d)\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?( ?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?))?)?$'
             THEN NULL
+        -- A day that its month does not have would raise.
         WHEN
             substr(told, 9, 2) > '28'
             AND substr(told, 9, 2)::integer > extract(

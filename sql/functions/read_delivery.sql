@@ -39,7 +39,7 @@ AS $$
         t.occurred_rule,
         CASE
             WHEN j.verdict <> 'apply' THEN NULL
-            WHEN k.dedup_rule = 'body' THEN 'body:' || encode(
+            WHEN k.id IS NULL THEN 'body:' || encode(
                 sha256(
                     convert_to(
                         jsonb_build_object(
@@ -51,26 +51,25 @@ AS $$
                 ),
                 'hex'
             )
-            WHEN k.dedup_rule = 'sender_email.id+updated_at' THEN 'sender_email:' || k.id || '@' || k.version
-            ELSE split_part(k.dedup_rule, '.', 1) || ':' || k.id
+            ELSE split_part(k.rule, '.', 1) || ':' || k.id
         END,
-        CASE WHEN j.verdict = 'apply' THEN k.dedup_rule END,
+        CASE WHEN j.verdict = 'apply' THEN CASE WHEN k.id IS NULL THEN 'body' ELSE k.rule END END,
         CASE p.event_type
             WHEN 'email_sent' THEN 'emails_sent'
             WHEN 'lead_replied' THEN 'replies'
             WHEN 'lead_interested' THEN 'interested'
             WHEN 'email_bounced' THEN 'bounced'
             WHEN 'lead_unsubscribed' THEN 'unsubscribed'
-            WHEN 'increment_metric' THEN p.legacy_metric
+            WHEN 'increment_metric' THEN CASE WHEN source = 'legacy' THEN p.legacy_metric END
         END,
-        CASE WHEN p.event_type = 'increment_metric' THEN p.legacy_amount ELSE 1 END,
+        CASE WHEN r.wanted_rule = 'increment.id' THEN p.legacy_amount ELSE 1 END,
         -- An id of another shape, or beyond what a lead can have, is as none: the event counts, without a row of its lead.
         CASE
-            WHEN r.lead_id ~ '^\d{1,18}$' AND p.event_type !~ '^(email_account_|warmup_|tag_)' THEN r.lead_id::bigint
+            WHEN r.wanted_rule IN ('campaign_event.id', 'reply.id') AND r.lead_id ~ '^\d{1,18}$' THEN r.lead_id::bigint
         END,
         CASE WHEN jsonb_typeof(p.lead) = 'object' THEN p.lead END,
         CASE WHEN jsonb_typeof(p.reply -> 'uuid') = 'string' THEN p.reply ->> 'uuid' END,
-        CASE WHEN p.event_type ~ '^(email_account_|warmup_)' THEN p.sender_email END
+        CASE WHEN r.wanted_rule = 'sender_email.id+updated_at' THEN p.sender_email END
     FROM (
         SELECT
             body -> 'event' AS event,
@@ -112,19 +111,20 @@ AS $$
         SELECT
             bisonsync_private.parse_event_id(p.workspace_id) AS workspace_id,
             bisonsync_private.parse_event_id(p.lead -> 'id') AS lead_id,
-            bisonsync_private.url_origin(p.instance_url) AS origin,
+            -- Nearly always it is told as it is known.
+            coalesce(
+                (SELECT i.origin FROM bisonsync_private.instance_origins AS i WHERE i.origin = p.instance_url LIMIT 1),
+                bisonsync_private.url_origin(p.instance_url)
+            ) AS origin,
             CASE
+                WHEN
+                    p.event_type IN ('email_sent', 'lead_first_contacted', 'email_opened', 'lead_unsubscribed')
+                    THEN 'campaign_event.id'
                 WHEN
                     p.event_type IN (
                         'lead_replied', 'lead_interested', 'email_bounced', 'untracked_reply_received', 'manual_email_sent'
                     )
                     THEN 'reply.id'
-                WHEN p.event_type IN ('email_sent', 'lead_first_contacted', 'email_opened', 'lead_unsubscribed')
-                    THEN
-                        CASE
-                            WHEN bisonsync_private.parse_event_id(p.campaign_event -> 'id') IS NOT NULL THEN 'campaign_event.id'
-                            ELSE 'scheduled_email.id'
-                        END
                 WHEN
                     p.event_type IN (
                         'email_account_added', 'email_account_removed', 'email_account_disconnected',
@@ -139,29 +139,36 @@ AS $$
     ) AS r
     CROSS JOIN LATERAL (
         SELECT
-            x.id,
-            x.version,
             CASE
-                WHEN x.id IS NULL OR (r.wanted_rule = 'sender_email.id+updated_at' AND x.version IS NULL) THEN 'body'
+                WHEN x.id IS NOT NULL AND x.version IS NOT NULL THEN x.id || '@' || x.version
+                WHEN r.wanted_rule = 'sender_email.id+updated_at' THEN NULL
+                WHEN x.id IS NULL AND r.wanted_rule = 'campaign_event.id'
+                    THEN bisonsync_private.parse_event_id(p.scheduled_email -> 'id')
+                ELSE x.id
+            END AS id,
+            CASE
+                WHEN x.id IS NULL AND r.wanted_rule = 'campaign_event.id' THEN 'scheduled_email.id'
                 ELSE r.wanted_rule
-            END AS dedup_rule
+            END AS rule
         FROM (
             SELECT
                 CASE r.wanted_rule
-                    WHEN 'reply.id' THEN bisonsync_private.parse_event_id(p.reply -> 'id')
                     WHEN 'campaign_event.id' THEN bisonsync_private.parse_event_id(p.campaign_event -> 'id')
-                    WHEN 'scheduled_email.id' THEN bisonsync_private.parse_event_id(p.scheduled_email -> 'id')
+                    WHEN 'reply.id' THEN bisonsync_private.parse_event_id(p.reply -> 'id')
                     WHEN 'sender_email.id+updated_at' THEN bisonsync_private.parse_event_id(p.sender_email -> 'id')
                     WHEN 'increment.id' THEN p.part ->> 'id'
                 END AS id,
-                -- The same moment in another spelling is the same.
-                coalesce(
-                    to_char(
-                        bisonsync_private.parse_event_time(p.sender_email ->> 'updated_at') AT TIME ZONE 'UTC',
-                        'YYYY-MM-DD"T"HH24:MI:SS.US'
-                    ),
-                    left(p.sender_email ->> 'updated_at', 100)
-                ) AS version
+                CASE
+                    WHEN r.wanted_rule = 'sender_email.id+updated_at'
+                        -- The same moment in another spelling is the same.
+                        THEN coalesce(
+                            to_char(
+                                bisonsync_private.parse_event_time(p.sender_email ->> 'updated_at') AT TIME ZONE 'UTC',
+                                'YYYY-MM-DD"T"HH24:MI:SS.US'
+                            ),
+                            left(p.sender_email ->> 'updated_at', 100)
+                        )
+                END AS version
             OFFSET 0
         ) AS x
         OFFSET 0
@@ -312,10 +319,10 @@ AS $$
                 WHEN r.wanted_rule = 'reply.id' AND jsonb_typeof(p.reply -> 'id') IN ('object', 'array', 'boolean')
                     THEN 'data.reply.id is neither number nor text'
                 WHEN
-                    r.wanted_rule IN ('campaign_event.id', 'scheduled_email.id')
+                    r.wanted_rule = 'campaign_event.id'
                     AND jsonb_typeof(p.campaign_event -> 'id') IN ('object', 'array', 'boolean')
                     THEN 'data.campaign_event.id is neither number nor text'
-                WHEN r.wanted_rule = 'scheduled_email.id' AND jsonb_typeof(p.scheduled_email -> 'id') IN ('object', 'array', 'boolean')
+                WHEN k.rule = 'scheduled_email.id' AND jsonb_typeof(p.scheduled_email -> 'id') IN ('object', 'array', 'boolean')
                     THEN 'data.scheduled_email.id is neither number nor text'
                 WHEN
                     r.wanted_rule = 'sender_email.id+updated_at'

@@ -1,8 +1,10 @@
 CREATE OR REPLACE FUNCTION bisonsync_private.release_event_keys(p_events bisonsync_private.webhook_event[])
 RETURNS SETOF bisonsync_private.webhook_event
-LANGUAGE sql
+LANGUAGE plpgsql
 VOLATILE
 AS $$
+BEGIN
+    RETURN QUERY
     WITH stored AS (
         SELECT
             l.bison_instance, l.bison_workspace_id, l.event_type, l.dedup_key,
@@ -37,7 +39,8 @@ AS $$
         0, r.delivery_id, NULL::timestamptz, 'apply', NULL::text, r.event_type, r.bison_instance, r.bison_workspace_id,
         NULL::text, r.occurred_at, NULL::text, r.dedup_key, NULL::text, r.metric, -r.amount, NULL::bigint, NULL::jsonb,
         NULL::text, NULL::jsonb
-    FROM released AS r
+    FROM released AS r;
+END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.release_event_keys(bisonsync_private.webhook_event[]) IS

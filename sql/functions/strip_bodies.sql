@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION bisonsync_private.strip_bodies(part jsonb)
 RETURNS jsonb
 LANGUAGE sql
-IMMUTABLE
+STABLE
 AS $$
     SELECT part || (
         SELECT coalesce(

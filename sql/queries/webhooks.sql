@@ -3,7 +3,7 @@
 SELECT r.place, r.id, r.received_at, r.status, r.event_type, r.bison_instance, r.bison_workspace_id, r.error_message
 FROM bisonsync_private.receive_deliveries(
     %(received_ats)s::timestamptz[], %(sources)s::text[], %(hook_instances)s::text[], %(hook_workspace_ids)s::bigint[],
-    %(forced_verdicts)s::text[], %(payloads)s::text[]::jsonb[], %(raws)s::bytea[], false
+    %(forced_verdicts)s::text[], %(payloads)b::text[]::jsonb[], %(raws)b::bytea[], false
 ) AS r;
 
 -- name: process_deliveries
