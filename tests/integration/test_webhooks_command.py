@@ -72,15 +72,20 @@ def add(
     return hook.id
 
 
+def store(office: Office, workspace: int, secret: str) -> None:
+    """Let deliveries be taken under a secret."""
+    office.conn.execute(
+        "INSERT INTO bisonsync_private.webhook_secrets (secret_sha256, bison_instance, bison_workspace_id)"
+        " VALUES (%s, 'sim', %s)",
+        [sha256(secret.encode()).digest(), workspace],
+    )
+
+
 def give(office: Office, *workspaces: int) -> None:
     """What ``ensure`` would have done."""
     for workspace in workspaces:
         secret = f"made-for-the-tests-of-workspace-{workspace}-0123456789"
-        office.conn.execute(
-            "INSERT INTO bisonsync_private.webhook_secrets (secret_sha256, bison_instance, bison_workspace_id)"
-            " VALUES (%s, 'sim', %s)",
-            [sha256(secret.encode()).digest(), workspace],
-        )
+        store(office, workspace, secret)
         add(office, workspace, f"{PUBLIC}/hooks/{secret}", "bisonsync", ("email_sent", "tag_attached"))
 
 
@@ -157,17 +162,19 @@ def test_doubles_are_shown_and_removed_only_when_told(office: Office) -> None:
     give(office, 1, 2, 3)
     secret = secret_of(office, 1)
     double = add(office, 1, f"{PUBLIC}/hooks/{secret}")
+    store(office, 1, "another-secret-of-the-same")
+    other = add(office, 1, f"{PUBLIC}/hooks/another-secret-of-the-same")
 
     looked = run(office, "verify", "--json")
     left = run(office, "ensure", "--json")
     removed = run(office, "ensure", "--remove-doubles", "--json")
 
-    assert (looked.code, [error["kind"] for error in looked.document["errors"]]) == (9, ["double"])
-    assert f"webhook {double} " in looked.document["errors"][0]["message"]
-    assert (left.code, left.counts["doubles"], left.counts["doubles_removed"]) == (0, 1, 0)
-    assert (removed.code, removed.counts["doubles"], removed.counts["doubles_removed"]) == (0, 0, 1)
+    assert (looked.code, [error["kind"] for error in looked.document["errors"]]) == (9, ["double", "double"])
+    assert [f"webhook {number} " in looked.stdout for number in (double, other)] == [True, True]
+    assert (left.code, left.counts["doubles"], left.counts["doubles_removed"]) == (0, 2, 0)
+    assert (removed.code, removed.counts["doubles"], removed.counts["doubles_removed"]) == (0, 0, 2)
     assert [hook.url for hook in hooks(office, 1)] == [f"{PUBLIC}/hooks/{secret}"]
-    assert len(taken(office, 1)) == 1
+    assert taken(office, 1) == {sha256(secret.encode()).digest()}
 
 
 def test_what_is_not_ours_is_shown_and_never_touched(office: Office) -> None:
@@ -302,6 +309,15 @@ def test_f4_a_token_that_acts_elsewhere_changes_nothing(office: Office) -> None:
     assert hooks(office, 2) == []
 
 
+def test_a_key_that_would_have_to_be_switched_is_not_used(office: Office) -> None:
+    office.conn.execute("DELETE FROM bisonsync_private.workspace_tokens")
+
+    outcome = run(office, "ensure", "--json", env={"BISONSYNC_INSTANCES__SIM__ALLOW_SWITCH": "true"})
+
+    assert (outcome.code, outcome.kinds) == (4, {"credentials"})
+    assert urls(office) == []
+
+
 def test_one_workspace_that_fails_does_not_stop_the_others(office: Office) -> None:
     office.conn.execute("DELETE FROM bisonsync_private.workspace_tokens WHERE bison_workspace_id = 2")
 
@@ -362,6 +378,7 @@ def test_a_webhook_deleted_at_the_platform_is_made_anew_under_a_new_secret(offic
 
 def test_remove_asks_which_and_retires_the_secrets(office: Office) -> None:
     give(office, 1, 2, 3)
+    store(office, 3, "asked-for-and-never-arrived")
     name = office.sandbox.world.workspaces[2].name
     office.run("workspaces", "disable", "2")
 
@@ -377,7 +394,7 @@ def test_remove_asks_which_and_retires_the_secrets(office: Office) -> None:
     assert (disabled.code, disabled.counts["removed"]) == (0, 1)
     assert (every.code, every.counts["removed"]) == (0, 2)
     assert urls(office) == []
-    assert [retired(office, workspace) for workspace in (1, 2, 3)] == [1, 1, 1]
+    assert [retired(office, workspace) for workspace in (1, 2, 3)] == [1, 1, 2]
 
 
 def test_a_secret_stays_taken_while_its_webhook_stays(office: Office) -> None:
@@ -483,6 +500,19 @@ def test_a_test_delivery_is_one_of_the_workspace_that_came_since(office: Office)
     since = first
     office.conn.execute("DELETE FROM webhook_delivery_log WHERE id > 1")
     assert found() == "test"
+
+
+def test_a_delivery_that_is_no_test_is_not_taken_for_one(office: Office) -> None:
+    give(office, 1)
+    office.conn.execute(
+        "INSERT INTO webhook_delivery_log (id, source, hook_instance, hook_workspace_id, status, error_message)"
+        " VALUES (1000000, 'receiver', 'sim', 1, 'mismatch', 'of another workspace')"
+    )
+
+    outcome = run(office, "test", "-w", "1", "--wait", "0s")
+
+    assert outcome.code == 3
+    assert "another one did and ended as mismatch, of another workspace" in outcome.stderr
 
 
 def test_a_test_event_that_the_host_does_not_send_tells_its_words(office: Office) -> None:

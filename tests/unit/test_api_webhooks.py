@@ -88,16 +88,24 @@ def test_a_change_that_was_certainly_not_made_is_not_looked_for(answer: Any):
     assert host.asked == ["POST"]
 
 
-def test_a_refusal_never_quotes_the_secret():
-    said = f"The url {URL} is bad, so is {SECRET}"
-    host = Host(
-        [], httpx.Response(422, json={"message": said}), httpx.Response(200, json={"message": said, "success": False})
-    )
+@pytest.mark.parametrize("secret", [SECRET, "plain-words"])
+def test_a_refusal_never_quotes_the_secret(secret: str):
+    said = f"The url https://bison.example.com/hooks/{secret} is bad, so is {secret}"
+    answers = [
+        httpx.Response(422, json={"message": said}),
+        httpx.Response(200, json={"message": said, "success": False}),
+    ]
+    hooks = Host([], *answers, *answers).hooks()
+    wanted = WebhookRequest("bisonsync", f"https://bison.example.com/hooks/{secret}", ("email_sent",), (secret,))
+    test_url = f"{wanted.url}/test"
 
-    for _ in range(2):
+    for ask in (
+        *(lambda: hooks.create(wanted),) * 2,
+        *(lambda: hooks.client.send_test_event(TOKEN, "tag", test_url, who=WHO, hide=(secret,)),) * 2,
+    ):
         with pytest.raises(BisonsyncError) as caught:
-            host.hooks().create(WANTED)
-        assert SECRET not in f"{caught.value} {caught.value.message} {caught.value.hint} {caught.value.__cause__}"
+            ask()
+        assert secret not in f"{caught.value} {caught.value.message} {caught.value.hint} {caught.value.__cause__}"
         assert "The url" in caught.value.message
 
 
