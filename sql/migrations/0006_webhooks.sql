@@ -64,10 +64,10 @@ COMMENT ON COLUMN public.webhook_delivery_log.processor_version IS 'Version of t
 
 
 CREATE INDEX webhook_delivery_log_workspace ON public.webhook_delivery_log
-(bison_instance, bison_workspace_id, received_at) INCLUDE (success);
+(bison_instance, bison_workspace_id, received_at) INCLUDE (source, status, success);
 
 COMMENT ON INDEX public.webhook_delivery_log_workspace IS
-    'The deliveries of one workspace by time: webhook_health, "inbox list -w".';
+    'The deliveries of one workspace by time: "inbox list -w"; webhook_health and health count what was delivered to us, and how it fared, without its payloads.';
 
 CREATE INDEX webhook_delivery_log_open ON public.webhook_delivery_log (status, next_attempt_at)
 WHERE status IN ('pending', 'failed', 'dead', 'unknown_workspace', 'mismatch');
