@@ -49,6 +49,7 @@ AS $$
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_cache_metadata', '{SELECT}', '{*}', false),
     ('TABLE', 'public.dashboard_health_summary', '{SELECT}', '{*}', false),
+    ('TABLE', 'public.webhook_health', '{SELECT}', NULL, false),
     ('FUNCTION', 'public.ingest_webhook', '{EXECUTE}', NULL, false),
     ('FUNCTION', 'public.increment_metric', '{EXECUTE}', NULL, false),
     ('FUNCTION', 'public.daily_differences', '{EXECUTE}', '{*}', false),
