@@ -53,7 +53,7 @@ def _demo(
 
         stage = job.Stage(
             postgres=embedded,
-            sandbox=Sandbox(workspaces=job.WORKSPACES, accounts=job.ACCOUNTS),
+            sandbox=Sandbox(workspaces=job.WORKSPACES, accounts=job.ACCOUNTS, clock="real"),
             clock=session.clock,
             environ={**os.environ, **({"NO_COLOR": "1"} if options.no_color else {})},
             say=say,

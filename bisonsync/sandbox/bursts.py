@@ -44,7 +44,8 @@ def make_events(
 ) -> dict[str, Any]:
     """Let so many things of a type (else a usual mix of them) happen now, to mailboxes chosen by the seed.
 
-    A first contact is a mail as well and makes two events. Raises ValueError where nothing fits.
+    A first contact is a mail as well and makes two events. It ends early when no mailbox fits any more. Raises
+    ValueError when none fits at all.
     """
     if type and type not in EVENT_TYPES:
         raise ValueError(f"unknown event type {type!r}; there are {', '.join(EVENT_TYPES)}")
@@ -58,10 +59,15 @@ def make_events(
         homes = [world.workspaces[workspace]] if workspace is not None else list(world.workspaces.values())
     kinds = [type] * count if type else random_.choices(list(_MIX), list(_MIX.values()), k=count)
     places = [(home, number) for home in homes for number in (home.order() if account is None else [account])]
+    made = Counter[str]()
     with world.hooks.batch():
         for kind in kinds:
-            _happen(world, watcher, kind, homes, places, random_)
-    return {"made": dict(Counter(kinds))}
+            if not _happen(world, watcher, kind, homes, places, random_):
+                break
+            made[kind] += 1
+    if kinds and not made:
+        raise ValueError(f"{kinds[0]} can happen to none of the mailboxes")
+    return {"made": dict(made)}
 
 
 def _fits(kind: str, account: Account) -> bool:
@@ -74,15 +80,13 @@ def _fits(kind: str, account: Account) -> bool:
     )
 
 
-def _pick(kind: str, places: list[tuple[Workspace, int]], random_: random.Random) -> tuple[Workspace, Account]:
-    for _ in range(20):
-        workspace, number = random_.choice(places) if places else (None, 0)
-        if workspace is not None and number in workspace.accounts and _fits(kind, workspace.accounts[number]):
+def _pick(kind: str, places: list[tuple[Workspace, int]], random_: random.Random) -> tuple[Workspace, Account] | None:
+    for _ in range(20 if places else 0):
+        workspace, number = random_.choice(places)
+        if number in workspace.accounts and _fits(kind, workspace.accounts[number]):
             return workspace, workspace.accounts[number]
     fitting = [(w, w.accounts[n]) for w, n in places if n in w.accounts and _fits(kind, w.accounts[n])]
-    if not fitting:
-        raise ValueError(f"{kind} can happen to none of the mailboxes")
-    return random_.choice(fitting)
+    return random_.choice(fitting) if fitting else None
 
 
 def _happen(
@@ -92,11 +96,15 @@ def _happen(
     homes: list[Workspace],
     places: list[tuple[Workspace, int]],
     random_: random.Random,
-) -> None:
+) -> bool:
+    """Let one thing happen; returns whether it could."""
     if kind == "email_account_added":
         seed.new_account(world, random_.choice(homes), random_, created=world.now)
-        return
-    workspace, account = _pick(kind, places, random_)
+        return True
+    found = _pick(kind, places, random_)
+    if found is None:
+        return False
+    workspace, account = found
     changes: dict[str, Any] = {name: getattr(account, name) + 1 for name in _GAINS.get(kind, ())}
     if kind == "email_account_removed":
         world.take(workspace, account.id)
@@ -114,3 +122,4 @@ def _happen(
         watcher.record(kind, workspace, account)
     if changes:
         world.change(account.id, workspace_id=workspace.id, **changes)
+    return True

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import http.client
 import ipaddress
+import select
 import socket
 import threading
 import time
@@ -18,7 +19,6 @@ from bisonsync.sandbox.hooks import Attempt, Delivery, HookBook
 from bisonsync.sandbox.payloads import body_of
 
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "EmailBison-Sandbox"}
-_GONE = (http.client.RemoteDisconnected, ConnectionError, http.client.CannotSendRequest)
 
 
 class Outcome(NamedTuple):
@@ -36,6 +36,16 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_open(connection: http.client.HTTPConnection) -> bool:
+    """Tell whether a connection that was kept is still there."""
+    if connection.sock is None:
+        return False
+    # What can be read before anything was asked is that the other side has closed it.
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return not poll.poll(0)
 
 
 class Postman:
@@ -77,13 +87,12 @@ class Postman:
         if to != self._to:
             self.close()
             self._to = to
-        if self._connection is not None:
-            # One that was kept may have been closed by the other side meanwhile: that is no failed delivery.
-            with contextlib.suppress(*_GONE):
-                return self._ask(self._connection, parts, body)
-            self.close()
+        if self._connection is not None and _is_open(self._connection):
+            return self._ask(self._connection, parts, body)
+        self.close()
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = make(parts.hostname or "", parts.port, timeout=timeout)
+        self._connection.connect()
         return self._ask(self._connection, parts, body)
 
     def _ask(self, connection: http.client.HTTPConnection, parts: SplitResult, body: bytes) -> int:

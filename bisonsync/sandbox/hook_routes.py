@@ -154,7 +154,7 @@ def _event_row(call: Call, event: Event) -> dict[str, Any]:
     deliveries = [_delivery_row(delivery) for delivery in event.deliveries]
     return {
         "id": event.id,
-        "uuid": event.uuid,
+        "uuid": call.world.hooks.uuid_of(event),
         "payload": envelope(event.happening, call.world.hooks.instance_url),
         "webhook_deliveries": deliveries,
         "created_at": stamp(event.stored_at),

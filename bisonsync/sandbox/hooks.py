@@ -81,7 +81,6 @@ class Event:
     """A stored happening; its id is the only thing that tells it from another."""
 
     id: int
-    uuid: str
     happening: Happening
     stored_at: datetime
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
@@ -185,8 +184,7 @@ class HookBook:
             stored_at = newest if self._is_live else happening.at
             if events:
                 stored_at = max(stored_at, events[-1].stored_at)
-            name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandbox:{self._seed}:{number}"))
-            event = Event(number, name, happening, stored_at)
+            event = Event(number, happening, stored_at)
             events.append(event)
             for webhook in webhooks:
                 delivery = self.new_delivery(webhook.workspace_id, webhook.url, happening.type, event, webhook.id)
@@ -227,6 +225,10 @@ class HookBook:
         if index == len(events) or events[index].id != event_id:
             raise KeyError(event_id)
         return events[index]
+
+    def uuid_of(self, event: Event) -> str:
+        """Return the second name of an event."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"sandbox:{self._seed}:{event.id}"))
 
     def between(self, workspace_id: int, low: datetime, high: datetime | None) -> tuple[list[Event], int, int]:
         """Find the events stored from `low` until before `high`: the list, and the positions in it."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from bisonsync.sandbox.names import DOMAIN_WORDS, FIRST_NAMES, LAST_NAMES, NAME_WORDS, TRADES
-from bisonsync.sandbox.state import Account, Tag, Workspace, World, stamp
+from bisonsync.sandbox.state import Account, Tag, Workspace, World, rng, stamp
 
 
 class Provider(NamedTuple):
@@ -32,6 +32,8 @@ PROVIDERS = (
 )
 RESELLERS = ("CheapInboxes", "Zapmail", "ScaledMail", "Mailr", "")
 RESELLER_SHARES = (0.34, 0.27, 0.19, 0.1, 0.1)
+# So many things are followed by a share of them.
+_MANY = 50
 STAGES = ("live", "reserve", "incubating")
 
 
@@ -112,21 +114,30 @@ def new_account(world: World, workspace: Workspace, random_: random.Random, *, c
 
 def grown(account: Account, random_: random.Random, *, sent: int) -> Account:
     """Return the account after it sent that many more mails, with what usually follows from them."""
+    few = rng("few", account.id, account.emails_sent_count) if sent < _MANY else None
+
+    def follows(low: float, high: float, of: int) -> int:
+        """Count how many of so many things are followed by another; of a few, each decides for itself."""
+        share = random_.uniform(low, high)
+        return round(of * share) if few is None else sum(few.random() < share for _ in range(of))
+
     replies = (
-        sum(random_.random() < 0.035 for _ in range(sent)) if sent < 50 else round(sent * random_.uniform(0.02, 0.05))
+        sum(random_.random() < 0.035 for _ in range(sent))
+        if sent < _MANY
+        else round(sent * random_.uniform(0.02, 0.05))
     )
     unique = round(replies * random_.uniform(0.6, 1))
-    opens = round(sent * random_.uniform(0.2, 0.5)) if account.id % 4 == 0 else 0
+    opens = follows(0.2, 0.5, sent) if account.id % 4 == 0 else 0
     return account._replace(
         emails_sent_count=account.emails_sent_count + sent,
         total_replied_count=account.total_replied_count + replies,
         unique_replied_count=account.unique_replied_count + unique,
         total_opened_count=account.total_opened_count + opens,
         unique_opened_count=account.unique_opened_count + round(opens * 0.7),
-        bounced_count=account.bounced_count + round(sent * random_.uniform(0, 0.03)),
-        unsubscribed_count=account.unsubscribed_count + round(sent * random_.uniform(0, 0.006)),
-        total_leads_contacted_count=account.total_leads_contacted_count + round(sent * random_.uniform(0.4, 0.7)),
-        interested_leads_count=account.interested_leads_count + round(unique * random_.uniform(0, 0.3)),
+        bounced_count=account.bounced_count + follows(0, 0.03, sent),
+        unsubscribed_count=account.unsubscribed_count + follows(0, 0.006, sent),
+        total_leads_contacted_count=account.total_leads_contacted_count + follows(0.4, 0.7, sent),
+        interested_leads_count=account.interested_leads_count + follows(0, 0.3, unique),
     )
 
 

@@ -210,10 +210,6 @@ Watch = Callable[[Workspace, Account | None, Account | None, datetime, datetime]
 """Told of every change: where, the account before (None: it came) and after (None: it went), from when to when."""
 
 
-def _nobody(*_: object) -> None:
-    """Watch nothing."""
-
-
 class World:
     """All state of one sandbox. Not locked: whoever shares it between threads holds the lock.
 
@@ -226,7 +222,7 @@ class World:
         self._now = now
         self._real = real
         self.hooks = HookBook(seed, clock=lambda: self.now, is_live=real is not None)
-        self.watch: Watch = _nobody
+        self.watch: Watch = lambda _workspace, _before, _after, _began, _ended: None
         self.steps = 0
         self.next_account_id = 1001
         self.next_tag_id = 501
@@ -246,11 +242,6 @@ class World:
         if self._real is not None:
             self._now = max(self._now, self._real())
         return self._now
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the clock runs by itself."""
-        return self._real is not None
 
     def pass_time(self, minutes: float) -> None:
         """Move the clock on; one that runs by itself is left alone."""
