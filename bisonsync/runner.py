@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bisonsync.store.db import Connection, Database
     from bisonsync.store.leases import Holder, Lease
     from bisonsync.store.registry import WorkspaceRow
+    from bisonsync.store.tokens import TokenRow
 
 DEFAULT_LEASE_TTL_SECONDS = 60.0
 HEARTBEATS_PER_TTL = 4
@@ -259,6 +260,18 @@ class Session:
 
         self.control.run(migrations.require_schema)
 
+    def write_webhook_settings(self, conn: Connection) -> None:
+        """Hand what the rules for deliveries need of the settings to the database, where a function applies them."""
+        from bisonsync.store import webhooks
+
+        settings = self.settings
+        webhooks.write_settings(
+            conn,
+            timezone=settings.reporting_timezone,
+            store_bodies=settings.webhooks.store_bodies,
+            base_urls={name: instance.base_url for name, instance in settings.instances.items()},
+        )
+
     def open_ledger(self) -> None:
         """Open the ledger row of this run, and close the rows of runs whose process is gone."""
         from bisonsync.store import migrations, runs
@@ -347,6 +360,7 @@ class Session:
             self.require_schema()
         else:
             self.open_ledger()
+            self.control.run(self.write_webhook_settings)
         deadline = self._start_deadline()
         instances = {
             name: InstanceAccess(
@@ -724,9 +738,13 @@ class Session:
             for name in sorted({row.bison_instance for row in rows})
             if name in configured
         }
-        stored = {
-            (row.bison_instance, row.bison_workspace_id): row.token for row in self.control.run(tokens.list_tokens)
-        }
+
+        def prepare(conn: Connection) -> list[TokenRow]:
+            if self._ledger_open:
+                self.write_webhook_settings(conn)
+            return tokens.list_tokens(conn)
+
+        stored = {(row.bison_instance, row.bison_workspace_id): row.token for row in self.control.run(prepare)}
         return Run(
             job=self.job,
             run_id=self.run_id,
