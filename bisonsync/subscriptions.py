@@ -92,16 +92,16 @@ def sort_out(
 
 
 def differences(webhook: Webhook, *, url: str, events: Sequence[str]) -> list[str]:
-    """In what a webhook of ours is not as it is wanted, in words without its secret."""
+    """In what a webhook of ours is not as it is wanted, as what it does: without its secret."""
     found: list[str] = []
     if not _is_same(webhook.url, url):
-        found.append(f"its address is {mask_url(webhook.url)}, not {mask_url(url)}")
+        found.append(f"goes to {mask_url(webhook.url)}, not to {mask_url(url)}")
     if webhook.name != NAME:
-        found.append(f"its name is not {NAME}")
+        found.append(f"is not named {NAME}")
     if missing := [name for name in events if name not in webhook.events]:
-        found.append(f"it lacks {', '.join(missing)}")
+        found.append(f"lacks {', '.join(missing)}")
     if unwanted := [name for name in webhook.events if name not in events]:
-        found.append(f"it has {', '.join(unwanted)}, which nobody wants")
+        found.append(f"has {', '.join(unwanted)}, which nobody wants")
     return found
 
 

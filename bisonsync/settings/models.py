@@ -186,6 +186,22 @@ def _not_empty(secret: SecretStr) -> SecretStr:
     return SecretStr(secret.get_secret_value().strip())
 
 
+def _hook_secret(secret: SecretStr) -> SecretStr:
+    secret = _not_empty(secret)
+    if re.search(r"[/\\\s]|^\.{1,2}$", secret.get_secret_value()):
+        raise ValueError("cannot be one part of an address: take letters, digits, - and _")
+    return secret
+
+
+def _own_secrets(secrets: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    owners: dict[str, str] = {}
+    for name, secret in secrets.items():
+        other = owners.setdefault(secret.get_secret_value(), name)
+        if other != name:
+            raise ValueError(f"{other} and {name} have the same secret: each needs one of its own")
+    return secrets
+
+
 def _pattern(pattern: str, message: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value, re.ASCII):
@@ -298,7 +314,9 @@ class Webhooks(Section):
     events: Annotated[list[Annotated[str, AfterValidator(_event_type)]], Field(min_length=1), AfterValidator(_once)] = (
         list(WEBHOOK_EVENTS)
     )
-    secrets: dict[WorkspaceName, Annotated[SecretStr, AfterValidator(_not_empty)]] = {}
+    secrets: Annotated[
+        dict[WorkspaceName, Annotated[SecretStr, AfterValidator(_hook_secret)]], AfterValidator(_own_secrets)
+    ] = {}
     store_bodies: bool = False
 
 

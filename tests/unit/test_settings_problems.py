@@ -104,6 +104,12 @@ BAD_VALUES = {
     "readers": ("[access]\nreaders = 5", "access.readers", "must be text"),
     "hook name": ('[webhooks.secrets]\n"x" = "s"', "webhooks.secrets.x", "INSTANCE/WORKSPACE-ID"),
     "hook of nobody": ('[webhooks.secrets]\n"x/1" = "s"', 'webhooks.secrets."x/1"', "there is no instance 'x'"),
+    "hook secret": (f'[instances.a]\n{SIM}[webhooks.secrets]\n"a/1" = "x/y"', 'webhooks.secrets."a/1"', "one part of"),
+    "hooks alike": (
+        f'[instances.a]\n{SIM}[webhooks.secrets]\n"a/1" = "x"\n"a/2" = "x"',
+        "webhooks.secrets",
+        "same secret",
+    ),
     "public http": (
         '[webhooks]\npublic_url = "http://hooks.example.com"',
         "webhooks.public_url",

@@ -67,6 +67,7 @@ def test_reads_a_file_in_the_home(folder):
 
 def test_reads_every_secret_by_file(folder):
     write(folder / "s", "https://s.example.com")
+    write(folder / "hook", "hush")
     text = """
         database_url_file = "url"
         [instances.sim]
@@ -76,7 +77,7 @@ def test_reads_every_secret_by_file(folder):
         [alerts]
         slack_webhook_url_file = "s"
         [webhooks.secrets]
-        "sim/5_file" = "s"
+        "sim/5_file" = "hook"
         [heartbeats]
         poll-accounts_file = "s"
     """
@@ -88,10 +89,10 @@ def test_reads_every_secret_by_file(folder):
     others = [
         loaded.instances["sim"].workspaces[5].api_key,
         loaded.alerts.slack_webhook_url,
-        loaded.webhooks.secrets["sim/5"],
         loaded.heartbeats["poll-accounts"],
     ]
-    assert [secret.get_secret_value() for secret in others] == ["https://s.example.com"] * 4
+    assert [secret.get_secret_value() for secret in others] == ["https://s.example.com"] * 3
+    assert loaded.webhooks.secrets["sim/5"].get_secret_value() == "hush"
 
 
 def test_a_file_that_a_stronger_value_replaces_is_not_read(folder):

@@ -81,10 +81,10 @@ def test_a_secret_in_the_settings_is_ours_however_it_is_spelt():
         ({"url": hook_url(PUBLIC, SECRET).upper().replace("/IN/HOOKS/SECRET-OF-FIVE", "/in/hooks/secret-of-five")}, []),
         ({"url": f"{PUBLIC}/hooks/{SECRET}/"}, []),
         ({"events": ["TAG_ATTACHED", {"id": "email_sent", "name": "Email Sent"}]}, []),
-        ({"name": "mine"}, ["its name is not bisonsync"]),
-        ({"events": ["email_sent", "email_opened"]}, ["it lacks tag_attached", "it has email_opened, which"]),
-        ({"url": hook_url(PUBLIC, SECRET, is_test=True)}, ["its address is https://bison.example.com/in/hooks/…/…"]),
-        ({"url": hook_url("https://before.example.com", SECRET)}, ["its address is https://before.example.com/"]),
+        ({"name": "mine"}, ["is not named bisonsync"]),
+        ({"events": ["email_sent", "email_opened"]}, ["lacks tag_attached", "has email_opened, which"]),
+        ({"url": hook_url(PUBLIC, SECRET, is_test=True)}, ["goes to https://bison.example.com/in/hooks/…/…"]),
+        ({"url": hook_url("https://before.example.com", SECRET)}, ["goes to https://before.example.com/"]),
     ],
 )
 def test_drift_is_told_in_words(fields: dict[str, object], said: list[str]):

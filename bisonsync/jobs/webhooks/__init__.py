@@ -119,7 +119,7 @@ def _ensure(desk: Desk, row: WorkspaceRow, *, remove_doubles: bool) -> _Report:
         if action != "kept":
             kept, secret = desk.create(look, events) if ours is None else desk.replace(look, ours, events)
             if left := desk.changes_left(kept, secret, events):
-                message = f"the host keeps the webhook otherwise than it was told: {'; '.join(left)}"
+                message = f"the host was told otherwise, but our webhook {', '.join(left)}"
                 problems.append(Problem("drift", message, "run 'bisonsync webhooks verify'", look.name))
         if remove_doubles:
             desk.remove(look, doubles)
@@ -143,8 +143,7 @@ def _verify(desk: Desk, row: WorkspaceRow, *, allow_foreign: bool) -> _Report:
     if look.ours is None:
         told.append(("missing", "it has no webhook of ours", _ENSURE))
     else:
-        number = look.ours.webhook.id
-        told += [("drift", f"webhook {number}: {change}", _ENSURE) for change in desk.changes(look.ours, events)]
+        told += [("drift", f"our webhook {change}", _ENSURE) for change in desk.changes(look.ours, events)]
     for each in look.of("double", "retired"):
         told.append((each.kind, f"webhook {each.webhook.id} {each.note}", _DOUBLES))
     for each in () if allow_foreign else look.of("foreign"):
