@@ -70,7 +70,7 @@ def sort_out(
     mine: list[Subscription] = []
     others: list[Subscription] = []
     for webhook in webhooks:
-        found = _recognise(webhook, key, ring)
+        found = _recognise(webhook, key, ring, public_url)
         (mine if found.kind == "ours" else others).append(found)
 
     def rank(found: Subscription) -> tuple[bool, bool, int]:
@@ -135,7 +135,7 @@ def _is_same(url: str, other: str) -> bool:
     return plain(url) == plain(other)
 
 
-def _recognise(webhook: Webhook, key: WorkspaceKey, ring: Keyring) -> Subscription:
+def _recognise(webhook: Webhook, key: WorkspaceKey, ring: Keyring, public_url: str | None) -> Subscription:
     for secret in _secrets_in(webhook.url):
         owner = ring.owner(secret)
         if owner == key:
@@ -145,7 +145,9 @@ def _recognise(webhook: Webhook, key: WorkspaceKey, ring: Keyring) -> Subscripti
             return Subscription(webhook, "foreign", note)
         if ring.retired.get(digest(secret)) == key:
             return Subscription(webhook, "retired", "has a secret of ours that is not taken any more", secret)
-    return Subscription(webhook, "foreign")
+    is_here = public_url is not None and webhook.url.lower().startswith(f"{public_url}/".lower())
+    note = "comes here under a secret that is not known: what it delivers is refused" if is_here else ""
+    return Subscription(webhook, "foreign", note)
 
 
 def _secrets_in(url: str) -> list[str]:

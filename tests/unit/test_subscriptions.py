@@ -51,6 +51,13 @@ def test_a_secret_of_another_workspace_is_told():
     assert STRANGE not in found.note
 
 
+def test_what_comes_here_under_an_unknown_secret_is_told():
+    [found] = sort_out([webhook(4, hook_url(PUBLIC, "unknown"))], KEY, RING, public_url=PUBLIC)
+
+    assert "refused" in found.note
+    assert "unknown" not in mask_url(found.webhook.url)
+
+
 def test_the_same_address_twice_is_a_double_and_the_older_one_stays():
     url = hook_url(PUBLIC, SECRET)
 
