@@ -1,0 +1,267 @@
+"""What pull-events stores: events that the inbox does not have yet, and how far each event log is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Literal
+
+from psycopg.rows import class_row, scalar_row
+
+from bisonsync.queries import load_queries
+from bisonsync.store import leases, webhooks
+from bisonsync.store.db import Connection
+from bisonsync.store.leases import Lease
+from bisonsync.store.webhooks import Delivery, Outcome
+
+_Q = load_queries("event_pulls")
+
+WalkKind = Literal["newest", "unordered", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """How far the event log of a workspace is read; see the columns of event_pulls."""
+
+    bison_instance: str
+    bison_workspace_id: int
+    pulled_until: datetime | None = None
+    whole_until: datetime | None = None
+    whole_at: datetime | None = None
+    walk_from: datetime | None = None
+    walk_until: datetime | None = None
+    walk_kind: WalkKind | None = None
+    walk_cursor: str | None = None
+    absent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a pull read and did.
+
+    ``new``: never delivered before, took effect now. ``known``: the inbox had it. ``duplicate``: twice in what was
+    read. ``ignored``: kept without effect. ``failed``: cannot be applied. ``mismatch``: of another workspace, never
+    applied. ``left_out``: older than what a host is known to keep.
+    """
+
+    events_read: int = 0
+    new: int = 0
+    known: int = 0
+    duplicate: int = 0
+    ignored: int = 0
+    failed: int = 0
+    mismatch: int = 0
+    left_out: int = 0
+    pages: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        mine, more = asdict(self), asdict(other)
+        return Counts(**{name: mine[name] + more[name] for name in mine})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Whether the inbox has an event; equal ones have the same ``identity``."""
+
+    is_known: bool
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed(Known):
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a commit did: the counts of the workspace in this run so far, and the deliveries that it left unapplied."""
+
+    counts: Counts
+    unapplied: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a workspace's event log as it was read, and how far the log is read with it.
+
+    ``counts`` are those of the workspace in this run before it. ``read_started_at`` is given with the last part.
+    """
+
+    deliveries: Sequence[Delivery]
+    left_out: int
+    pages: int
+    pull: Pull
+    workspace_name: str
+    counts: Counts
+    interval_seconds: int
+    read_started_at: datetime | None = None
+
+
+def read_time(conn: Connection) -> datetime:
+    """The database's time."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["read_time"]).fetchone()  # type: ignore[return-value]  # always one row
+
+
+def list_pulls(conn: Connection) -> dict[tuple[str, int], Pull]:
+    """How far the event logs are read, by workspace."""
+    with conn.cursor(row_factory=class_row(Pull)) as cursor:
+        pulls = cursor.execute(_Q["list_pulls"]).fetchall()
+    return {(pull.bison_instance, pull.bison_workspace_id): pull for pull in pulls}
+
+
+def find_known(conn: Connection, key: tuple[str, int], deliveries: Sequence[Delivery]) -> list[Known]:
+    """Whether the inbox has each of these events of a workspace already; in the order given. Reads only."""
+    if not deliveries:
+        return []
+    with conn.cursor(row_factory=class_row(_Placed)) as cursor:
+        placed = cursor.execute(
+            _Q["find_known_events"],
+            {
+                "instance": key[0],
+                "workspace_id": key[1],
+                "received_ats": [delivery.received_at for delivery in deliveries],
+                "payloads": [delivery.payload for delivery in deliveries],
+            },
+        ).fetchall()
+    placed.sort(key=lambda known: known.place)
+    return [*placed]
+
+
+def make_partitions(conn: Connection, first: date, last: date) -> list[str]:
+    """Make the inbox's partitions of these days (UTC) where they are missing; their names."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["make_partitions"], {"first_day": first, "last_day": last}).fetchall()
+
+
+def plan(conn: Connection, key: tuple[str, int], part: Part) -> Stored:
+    """What ``store`` would do with the events, as far as it can be told without applying them. Reads only."""
+    known = find_known(conn, key, part.deliveries)
+    fresh = [each.identity for each in known if not each.is_known]
+    read = _read(part)
+    new = len(set(fresh))
+    return Stored(part.counts + replace(read, known=len(known) - len(fresh), new=new, duplicate=len(fresh) - new))
+
+
+def store(conn: Connection, lease: Lease, part: Part) -> Stored:
+    """Store and apply the events that the inbox does not have, and note how far the log is read; one transaction.
+
+    Safe to repeat: what this run has committed is found and returned. Raises LeaseLost when another run may have
+    taken over; then nothing is written.
+    """
+    leases.fence(conn, lease)
+    done = _find_result(conn, lease)
+    if done is not None and done.pages >= part.counts.pages + part.pages:
+        return Stored(done)
+    key = (lease.bison_instance, lease.bison_workspace_id)
+    known = find_known(conn, key, part.deliveries)
+    fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
+    outcomes = webhooks.receive(conn, fresh)
+    counts = part.counts + _judge(part, len(known) - len(fresh), outcomes)
+    conn.execute(
+        _Q["record_progress"],
+        {
+            **_key(lease),
+            "pulled_until": part.pull.pulled_until,
+            "whole_until": part.pull.whole_until,
+            "whole_at": part.pull.whole_at,
+            "walk_from": part.pull.walk_from,
+            "walk_until": part.pull.walk_until,
+            "walk_kind": part.pull.walk_kind,
+            "walk_cursor": part.pull.walk_cursor,
+        },
+    )
+    if part.read_started_at is not None:
+        state = {"read_started_at": part.read_started_at, "events_read": counts.events_read}
+        interval = {"interval_seconds": part.interval_seconds}
+        conn.execute(_Q["record_complete"], {**_key(lease), **state, **interval})
+    _record_result(
+        conn,
+        lease,
+        part.workspace_name,
+        "incomplete" if part.read_started_at is None else "complete",
+        counts,
+    )
+    leases.let_commit(conn, lease)
+    return Stored(counts, tuple(outcome for outcome in outcomes if outcome.status in ("failed", "dead", "mismatch")))
+
+
+def record_failure(
+    conn: Connection,
+    lease: Lease,
+    *,
+    workspace_name: str,
+    verdict: str,
+    error: Mapping[str, str],
+    interval_seconds: int,
+) -> None:
+    """Note that a workspace's read did not reach its end; what it committed stays. Raises LeaseLost like ``store``."""
+    leases.fence(conn, lease)
+    parameters = {**_key(lease), "verdict": verdict, "error": error["message"], "interval_seconds": interval_seconds}
+    conn.execute(_Q["record_failure"], parameters)
+    _record_result(conn, lease, workspace_name, verdict, None, error)
+    leases.let_commit(conn, lease)
+
+
+def record_absence(conn: Connection, lease: Lease) -> None:
+    """Note that the host of a workspace has no event log, so that nobody waits for it. Raises LeaseLost."""
+    leases.fence(conn, lease)
+    conn.execute(_Q["record_absence"], _key(lease))
+    conn.execute(_Q["remove_state"], _key(lease))
+    leases.let_commit(conn, lease)
+
+
+def first_day(deliveries: Sequence[Delivery]) -> date | None:
+    """The day (UTC) of the earliest of these."""
+    moments = [delivery.received_at for delivery in deliveries if delivery.received_at is not None]
+    return min(moments).astimezone(UTC).date() if moments else None
+
+
+def _read(part: Part) -> Counts:
+    return Counts(events_read=len(part.deliveries) + part.left_out, left_out=part.left_out, pages=part.pages)
+
+
+def _judge(part: Part, known: int, outcomes: Sequence[Outcome]) -> Counts:
+    def of(*statuses: str) -> int:
+        return sum(outcome.status in statuses for outcome in outcomes)
+
+    told = {
+        "new": of("processed"),
+        "duplicate": of("duplicate"),
+        "failed": of("failed", "dead"),
+        "mismatch": of("mismatch"),
+    }
+    return replace(_read(part), known=known, ignored=len(outcomes) - sum(told.values()), **told)
+
+
+def _find_result(conn: Connection, lease: Lease) -> Counts | None:
+    """What this run committed for the workspace, perhaps before the answer to COMMIT was lost."""
+    row = conn.execute(_Q["find_result"], _key(lease)).fetchone()
+    return None if row is None else Counts(**{name: row[0][name] for name in Counts.__slots__})
+
+
+def _record_result(
+    conn: Connection,
+    lease: Lease,
+    workspace_name: str,
+    verdict: str,
+    counts: Counts | None,
+    error: Mapping[str, str] | None = None,
+) -> None:
+    conn.execute(
+        _Q["record_result"],
+        {
+            **_key(lease),
+            "workspace_name": workspace_name,
+            "verdict": verdict,
+            "counts": json.dumps(asdict(counts or Counts())),
+            "error": json.dumps(dict(error)) if error else None,
+            "committed": counts is not None,
+        },
+    )
+
+
+def _key(lease: Lease) -> dict[str, object]:
+    return {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
