@@ -14,6 +14,9 @@ from pydantic import (
     ConfigDict,
     Field,
     GetPydanticSchema,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import CoreSchema
@@ -250,6 +253,34 @@ class Webhook(BaseModel):
     name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
     url: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)
     events: EventNames = ()
+
+
+def _moment_or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+class StoredEvent(BaseModel):
+    """A row of a host's event log: when it was stored, and the event as it is delivered.
+
+    What the host tells of its deliveries is not kept: their addresses hold secrets. A row that is no such thing has
+    all of itself, but for those, as ``payload``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    created_at: Annotated[Moment | None, WrapValidator(_moment_or_none)] = None
+    payload: Any = Field(default=None, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_shape(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return {"payload": value}
+        row = {key: item for key, item in cast("dict[str, Any]", value).items() if key != "webhook_deliveries"}
+        return {"created_at": row.get("created_at"), "payload": row.get("payload", row)}
 
 
 class EventTypes(BaseModel):
