@@ -8,7 +8,8 @@ from concurrent.futures import CancelledError, Future
 
 import pytest
 
-from bisonsync.api.lanes import Lanes
+from bisonsync.api import lanes as lanes_module
+from bisonsync.api.lanes import Lanes, side_by_side
 
 PATIENCE_SECONDS = 30
 
@@ -172,3 +173,45 @@ def test_the_threads_of_closed_lanes_end():
 
     assert len(started) == 4
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_side_by_side_every_workspace_is_called_once_and_those_of_no_instance_here():
+    here = threading.current_thread().name
+
+    def name_thread() -> str:
+        return threading.current_thread().name
+
+    calls = {("a", 1): name_thread, ("a", 2): name_thread, ("b", 1): name_thread}
+
+    answers = side_by_side({"a": 2, "unused": 1}, calls, name="work")
+
+    assert list(answers) == list(calls)
+    assert [answers[key].startswith("work-a-") for key in calls] == [True, True, False]
+    assert answers[("b", 1)] == here
+
+
+def test_side_by_side_what_a_call_raises_comes_out():
+    def fail() -> None:
+        raise ValueError("of one workspace")
+
+    with pytest.raises(ValueError, match="of one workspace"):
+        side_by_side({"a": 1}, {("a", 1): fail}, name="work")
+
+
+def test_side_by_side_a_stop_leaves_what_hangs_and_starts_nothing_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lanes_module, "STOP_GRACE_SECONDS", 0.0)
+    gate, called = Gate(), threading.Event()
+
+    def stop(done: int) -> None:
+        assert gate.begun.wait(PATIENCE_SECONDS)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side({"a": 1}, {("a", 1): gate, ("a", 2): called.set}, name="work", look=stop)
+
+    before = set(threading.enumerate())
+    gate.go_on.set()
+    for thread in before:
+        if thread.name.startswith("work-a"):
+            thread.join(PATIENCE_SECONDS)
+    assert not called.is_set()
