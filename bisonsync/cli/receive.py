@@ -26,6 +26,7 @@ RECEIVE_COUNTS = ("requests", "stored", "refused", "unavailable")
 MAX_WORKERS = 4
 LOOK_SECONDS = 0.5
 UPKEEP_SECONDS = 3600.0
+BACKLOG = 2048
 _EXTRA_HINT = "pip install 'bisonsync[serve]'"
 
 
@@ -185,13 +186,19 @@ def _listen(host: str, port: int) -> socket.socket:
     from bisonsync.errors import ConfigError
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, for asyncio sends at once only on those: the two parts of an answer would be 40 ms apart.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
     except OSError as error:
+        sock.close()
         reason = error.strerror or str(error)
         raise ConfigError(
             f"cannot listen on {host} port {port}: {reason}", hint="choose another --host or --port"
         ) from error
+    return sock
 
 
 def _address(sock: socket.socket) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -226,8 +225,8 @@ def _answer(status: int, reason: str) -> Response:
     headers: dict[str, str] = {}
     if status == 503:
         headers["retry-after"] = str(_RETRY_SECONDS)
-    if status in (408, 413, 503):
-        # The rest of the body is not worth reading.
+    if status == 408:
+        # Elsewhere the rest of a body is read and dropped: who is cut off while sending does not hear why.
         headers["connection"] = "close"
     return PlainTextResponse(f"{reason}\n", status, headers)
 
@@ -247,6 +246,3 @@ def _where(error: Exception) -> str:
 
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return f"{type(error).__name__} at " + ", ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-
-
-Tell = Callable[[str], None]
