@@ -26,6 +26,7 @@ _COMMANDS = {
     "db": ("setup", "db"),
     "schedule": ("schedule", "schedule"),
     "receive-webhooks": ("receive", "receive_webhooks"),
+    "replay-webhooks": ("replay", "replay_webhooks"),
     "demo": ("tryout", "demo"),
     "sandbox": ("tryout", "sandbox"),
 }

@@ -61,6 +61,14 @@ _JOBS = (
         jitter=timedelta(seconds=20),
     ),
     Job(
+        "replay-webhooks",
+        ("replay-webhooks",),
+        "applies the deliveries that are due: what failed for a while, and what waited for its workspace. Most runs "
+        "find nothing.",
+        options=("--skip-if-locked",),
+        jitter=timedelta(seconds=10),
+    ),
+    Job(
         "health",
         ("health", "--alert"),
         "looks at everything that can go wrong and sends the messages. What it sees twice in a row is told: "

@@ -30,6 +30,7 @@ RESELLERS = {name: name for name in ("CheapInboxes", "Zapmail", "ScaledMail", "M
 SCHEDULE = {
     "poll-accounts": timedelta(minutes=3),
     "snapshot-providers": timedelta(hours=1),
+    "replay-webhooks": timedelta(minutes=1),
     "health": timedelta(minutes=1),
     "prune": timedelta(days=1),
 }

@@ -25,6 +25,7 @@ _SECRETS: tuple[Key, ...] = (
 # Jobs as the ledger names them, whose address to ping may stand in the settings.
 HEARTBEAT_JOBS = (
     "poll-accounts",
+    "replay-webhooks",
     "snapshot-providers",
     "health",
     "prune",

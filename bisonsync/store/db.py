@@ -351,6 +351,11 @@ def is_row_fault(error: BaseException) -> bool:
     return isinstance(error, psycopg.DataError | psycopg.IntegrityError | pg.RaiseException)
 
 
+def is_lock_fault(error: BaseException) -> bool:
+    """True for errors that end with the transaction of another session: the same may succeed later."""
+    return isinstance(error, _LOCKED)
+
+
 def _where(given: dict[str, Any]) -> str:
     name = given.get("dbname") or given.get("user") or "postgres"
     return f"{name} at {given.get('host') or given.get('hostaddr') or 'the local socket'}"

@@ -42,6 +42,7 @@ COMMANDS = [
     ["schedule", "cron"],
     ["schedule", "systemd"],
     ["receive-webhooks"],
+    ["replay-webhooks"],
     ["demo"],
 ]
 

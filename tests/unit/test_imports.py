@@ -136,7 +136,7 @@ def import_faults(module: Module, siblings: set[str]) -> Iterator[str]:
         elif rest and rest[0] in siblings:
             if rest[0] not in allowed:
                 yield f"{module.name} may not import {rest[0]}"
-            elif module.layer == "jobs" == rest[0] and ".".join(rest[:2]) not in (module.name, "jobs"):
+            elif module.layer == "jobs" == rest[0] and rest[1:2] not in ([], module.name.split(".")[1:2]):
                 yield f"{module.name} imports another job, {'.'.join(rest[:2])}"
 
 
