@@ -176,15 +176,12 @@ class HookBook:
         newest = self._clock()
         for happening in happenings:
             webhooks = wanted.get((happening.workspace_id, happening.type), ())
-            number = self.number("event")
-            if happening.at < newest - KEPT and not webhooks:
-                continue
             events = self.events.setdefault(happening.workspace_id, [])
             # A clock that runs finds what happened earlier only now.
             stored_at = newest if self._is_live else happening.at
             if events:
                 stored_at = max(stored_at, events[-1].stored_at)
-            event = Event(number, happening, stored_at)
+            event = Event(self.number("event"), happening, stored_at)
             events.append(event)
             for webhook in webhooks:
                 delivery = self.new_delivery(webhook.workspace_id, webhook.url, happening.type, event, webhook.id)

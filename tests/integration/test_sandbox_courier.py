@@ -225,6 +225,9 @@ def test_a_reset_in_the_middle_of_a_delivery_forgets_it(sandbox: Sandbox, listen
 
     assert len(listener.taken) == 1
     assert sandbox.summary()["webhooks"] == {"registered": 0, "events": 0, "deliveries_waiting": 0}
+    sandbox.make_events(type="email_sent", workspace=1)
+    (row,) = ask(sandbox, "GET", "/api/events")["data"]
+    assert row["payload"]["event"]["instance_url"] == sandbox.url
 
 
 def test_a_test_event_arrives(sandbox: Sandbox, listener: Listener) -> None:

@@ -301,6 +301,7 @@ def test_its_own_process_says_when_it_is_ready_and_ends_cleanly(number: signal.S
         ready = json.loads(process.stdout.readline())
         connection = http.client.HTTPConnection(ready["url"].removeprefix("http://"), timeout=20)
         answers = [ask(connection, "/api/users", token) for token in ready["tokens"].values()]
+        now = ask(connection, "/_sandbox/state", "")[1]["now"]
         connection.close()
         process.send_signal(number)
         rest, errors = process.communicate(timeout=20)
@@ -308,6 +309,7 @@ def test_its_own_process_says_when_it_is_ready_and_ends_cleanly(number: signal.S
     assert [answer["data"]["team"]["id"] for _, answer in answers] == [1, 2]
     assert ready["super_admin_token"] == Config().super_admin_token
     assert (process.returncode, rest, errors) == (0, "", "")
+    assert now > "2026-02", "its clock stands still"
 
 
 def test_a_wrong_flag_is_a_usage_error() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -208,7 +209,17 @@ def test_flags_make_the_world_and_its_moods() -> None:
     mood = "--latency 150ms --jitter 0.05 --workspace-latency 2=2s --rate-limit 100 --retry-after date --switch-lag 1"
     more = "--identity-key workspace --webhook-secret --no-cursor --paginate-workspaces --rate-limit-per token"
 
-    config = flags(*world.split(), *mood.split(), *more.split(), "--see-all-workspaces", "--daily-stats=whole")
+    hooks = "--event-types 13 --no-events --paginate-webhooks --webhook-tries 2 --webhook-spacing 20ms"
+    posts = "--webhook-timeout 2s --webhook-workers 4 --deliver-anywhere --clock real --start 2026-08-01T12:00:00+02:00"
+
+    config = flags(
+        *world.split(),
+        *mood.split(),
+        *more.split(),
+        *hooks.split(),
+        *posts.split(),
+        *("--see-all-workspaces", "--daily-stats=whole"),
+    )
 
     assert config == Config(
         seed=4,
@@ -229,6 +240,16 @@ def test_flags_make_the_world_and_its_moods() -> None:
         rate_limit_per="token",
         see_all_workspaces=True,
         daily_stats="whole",
+        event_types="13",
+        has_events=False,
+        paginate_webhooks=True,
+        webhook_tries=2,
+        webhook_spacing=0.02,
+        webhook_timeout=2.0,
+        webhook_workers=4,
+        deliver_anywhere=True,
+        clock="real",
+        start=datetime(2026, 8, 1, 10, tzinfo=UTC),
     )
 
 
@@ -249,6 +270,7 @@ def test_flags_make_the_world_and_its_moods() -> None:
         ),
         ("--fault no_id:rows=0+2,path=/api", Fault(kind="no_id", rows=(0, 2), path="/api")),
         ("--fault close", Fault(kind="close")),
+        ("--fault lose:event=email_sent,rate=0.1", Fault(kind="lose", event="email_sent", rate=0.1)),
         (
             '--fault {"kind":"fields","set":{"daily_limit":"x"}}',
             Fault(kind="fields", set={"daily_limit": "x"}),
@@ -268,6 +290,9 @@ def test_flags_make_faults(arguments: str, fault: Fault) -> None:
         "--latency soon",
         "--retry-after never",
         "--skew a",
+        "--start soon",
+        "--clock broken",
+        "--event-types 14",
     ],
 )
 def test_flags_that_cannot_be_are_a_usage_error(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,15 @@ def test_it_gives_up_after_so_many_tries(app: App, tries: int, made: int) -> Non
     assert stored(app)[0]["webhook_deliveries"][0]["status"] == "failed"
 
 
+def test_between_two_tries_it_waits(app: App) -> None:
+    app.config = Config(webhook_spacing=7)
+    happen(app, 1)
+
+    ((delivery, _),) = deliver_all(app, answers=[500], at_most=1)
+
+    assert (app.courier.waiting(), delivery.delay) == (1, 7)
+
+
 def test_a_lost_delivery_is_in_the_list_of_events_alone(app: App) -> None:
     app.faults.add(Fault(kind="lose", times=2, after=1))
     happen(app, 4)
@@ -80,7 +89,9 @@ def test_a_delivery_is_doubled(app: App) -> None:
 
     assert numbers(made) == [1, 1, 2, 2, 2, 2]
     assert made[0][1] == made[1][1]
-    assert [len(row["webhook_deliveries"]) for row in stored(app)] == [4, 2]
+    deliveries = [row["webhook_deliveries"] for row in stored(app)]
+    assert [[len(delivery["attempts"]) for delivery in each] for each in deliveries] == [[1] * 4, [1] * 2]
+    assert len({delivery["id"] for each in deliveries for delivery in each}) == 6
 
 
 def test_deliveries_of_one_step_arrive_in_another_order_the_same_for_the_same_seed(app: App) -> None:
