@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from bisonsync.sandbox.config import Config
 from bisonsync.sandbox.flags import add_flags, config_from
 from bisonsync.sandbox.server import Sandbox, serve
 
@@ -81,9 +82,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m bison
     parser.add_argument("--mint", action="store_true", help="make a token of every workspace and print them")
     parser.add_argument("--json", action="store_true", help="say where it is as one JSON line, as off a terminal")
     add_flags(parser)
-    # Who plays with it by hand expects what happens to happen now; whoever imports it, the same every time.
-    parser.set_defaults(clock="real")
+    parser.set_defaults(clock="")
     options = parser.parse_args(arguments)
+    if not options.clock:
+        # Who plays with it by hand expects what happens to happen now; whoever imports it, the same every time.
+        options.clock = "real" if options.start == Config().start else "own"
     try:
         config = config_from(options)
     except ValueError as problem:

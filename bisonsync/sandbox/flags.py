@@ -74,9 +74,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--clock",
         choices=get_args(Clock),
         default=default.clock,
-        help="own: time begins at --start and moves by advance alone; real: it is what it is (default: %(default)s)",
+        help="real: time is what it is; own: it begins at --start and moves by advance alone",
     )
-    world.add_argument("--start", type=_moment, default=default.start, metavar="TIME", help="of its own clock")
+    world.add_argument("--start", type=_moment, default=default.start, metavar="TIME", help="as 2026-01-05T09:00")
     world.add_argument("--super-admin-token", default=default.super_admin_token, metavar="TOKEN")
     mood = parser.add_argument_group("how it behaves")
     mood.add_argument("--latency", type=seconds, default=0.0, metavar="TIME", help="of every answer: 150ms, 0.15")
