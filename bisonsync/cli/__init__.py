@@ -12,7 +12,9 @@ from bisonsync.cli.options import global_options
 
 _COMMANDS = {
     "poll-accounts": ("polls", "poll_accounts"),
+    "pull-events": ("pull", "pull_events"),
     "snapshot-providers": ("snapshots", "snapshot_providers"),
+    "rebuild-counters": ("rebuild", "rebuild_counters"),
     "health": ("health", "health"),
     "prune": ("upkeep", "prune"),
     "dashboard": ("dashboard", "dashboard"),

@@ -42,6 +42,8 @@ RETENTION = {
     "sender_email_daily": 400,
     "provider_performance_history": 1825,
     "alert_episodes": 365,
+    "webhook_delivery_log": 14,
+    "webhook_event_keys": 70,
 }
 # The types of webhook events that change something here: a counter, a lead, an account, or when a list is read again.
 WEBHOOK_EVENTS = (

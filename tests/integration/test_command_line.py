@@ -18,7 +18,9 @@ from bisonsync.sandbox import Sandbox
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ["poll-accounts"],
+    ["pull-events"],
     ["snapshot-providers"],
+    ["rebuild-counters"],
     ["health"],
     ["prune"],
     ["dashboard"],
