@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +25,8 @@ Connection = psycopg.Connection[Any]
 INSTANCE_URL = "https://sim.example.com"
 INSTANCES = {"BISONSYNC_INSTANCES__SIM__BASE_URL": INSTANCE_URL, "BISONSYNC_INSTANCES__SIM__API_KEY": "unused"}
 WORKSPACES = (1, 2, 3)
+# What happened long ago is not counted.
+_RECENT = datetime.now(UTC) - timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Receiver:
     process: subprocess.Popen[str]
     port: int
     said: list[str] = field(default_factory=list[str])
+    is_hushed: bool = False
 
     def post(self, secret: str, body: bytes | Iterable[bytes], *, test: bool = False, **headers: str) -> Answer:
         """Deliver on a connection of its own; an iterable is sent in chunks without a length."""
@@ -53,6 +57,10 @@ class Receiver:
             connection.request(method, path, body, named, encode_chunked=not isinstance(body, bytes | None))
             answer = connection.getresponse()
             return Answer(answer.status, answer.read().decode(), dict(answer.getheaders()))
+
+    def hush(self) -> None:
+        """Read no more of what it says."""
+        self.is_hushed = True
 
     def connect(self) -> socket.socket:
         """A bare connection."""
@@ -85,6 +93,8 @@ def receiver(dsn: str, *options: str, **settings: str) -> Generator[Receiver]:
         assert process.stderr is not None
         for line in process.stderr:
             running.said.append(line)
+            if running.is_hushed:
+                return
             if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
                 running.port = int(found[1])
                 heard.set()
@@ -127,8 +137,16 @@ def add_secret(conn: Connection, workspace: int) -> str:
     return secret
 
 
+def retire_secret(conn: Connection, secret: str) -> None:
+    conn.execute(
+        "UPDATE bisonsync_private.webhook_secrets SET retired_at = now() WHERE secret_sha256 = %s",
+        [sha256(secret.encode()).digest()],
+    )
+
+
 def event(number: int, *, workspace: int = 1, kind: str = "EMAIL_SENT", **more: Any) -> dict[str, Any]:
     """The payload of one event, known by its number."""
+    moment = _RECENT.isoformat()
     return {
         "event": {
             "type": kind,
@@ -138,8 +156,8 @@ def event(number: int, *, workspace: int = 1, kind: str = "EMAIL_SENT", **more: 
             "workspace_name": f"Workspace {workspace}",
         },
         "data": {
-            "scheduled_email": {"id": number, "lead_id": number, "sent_at": "2026-05-06T07:08:09Z"},
-            "campaign_event": {"id": number, "type": "sent", "created_at": "2026-05-06T07:08:09Z"},
+            "scheduled_email": {"id": number, "lead_id": number, "sent_at": moment},
+            "campaign_event": {"id": number, "type": "sent", "created_at": moment},
             "lead": {"id": number, "email": f"lead{number}@example.com", "first_name": "Ann"},
             "sender_email": {"id": 7, "email": "sender@example.com"},
             **more,
