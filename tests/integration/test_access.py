@@ -47,6 +47,8 @@ DASHBOARDS = [
     "SELECT * FROM performance_by('provider', date '2026-03-01', date '2026-03-02')",
     "SELECT * FROM check_provider_reply_rate_drop(date '2026-03-01')",
     "SELECT * FROM aggregate_provider_stats()",
+    "SELECT * FROM client_metrics",
+    "SELECT * FROM client_leads",
 ]
 NEVER_FOR_READERS = [
     "SELECT 1 FROM data_validation_errors",
@@ -62,6 +64,11 @@ NEVER_FOR_READERS = [
     "SELECT errors FROM email_sync_logs",
     "SELECT error FROM email_sync_log_workspaces",
     "SELECT cleanup_old_email_sync_logs()",
+    "SELECT 1 FROM webhook_delivery_log",
+    "SELECT 1 FROM webhook_event_keys",
+    "SELECT 1 FROM bisonsync_private.webhook_secrets",
+    "SELECT ingest_webhook('{}')",
+    "SELECT increment_metric('One', 'replies_mtd')",
     "SELECT bisonsync_private.access_changes('[]')",
     "UPDATE sender_emails_cache SET status = 'x'",
     "INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name) VALUES ('a', 9, 'x')",
@@ -123,6 +130,11 @@ def conn(empty: Connection) -> Connection:
         " VALUES ('a', 1, '2026-03-01', 1, true)"
     )
     write_history(empty, "a", date(2026, 3, 1), zone="UTC")
+    empty.execute("SELECT increment_metric('One', 'replies_mtd')")
+    empty.execute(
+        "SELECT ingest_webhook(jsonb_build_object('event', jsonb_build_object('type', 'EMAIL_SENT', 'workspace_id', 1),"
+        ' \'data\', \'{"campaign_event": {"id": 1}, "lead": {"id": 1}}\'::jsonb))'
+    )
     return empty
 
 
@@ -430,6 +442,15 @@ def test_a_view_made_again_keeps_its_grants_and_stays_closed(conn: Connection, a
         " has_table_privilege('service_role', 'data_freshness', 'SELECT')"
     ).fetchone()
     assert rights == (True, True, True)
+
+
+def test_service_role_may_ingest_without_entering_the_private_schema(as_role: Connection) -> None:
+    body = '{"event": {"type": "LEAD_REPLIED", "workspace_id": 1}, "data": {"reply": {"id": 1}}}'
+
+    assert ask(as_role, "service_role", f"SELECT ingest_webhook('{body}') ->> 'status'") == [("processed",)]
+    assert ask(as_role, "service_role", "SELECT increment_metric('One', 'replies_mtd', 3)") == [("",)]
+    with pytest.raises(pg.InsufficientPrivilege):
+        ask(as_role, "service_role", "SELECT 1 FROM bisonsync_private.webhook_secrets")
 
 
 def test_realtime_publishes_the_dashboards_tables(conn: Connection) -> None:
