@@ -46,7 +46,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceOutcome:
-    """What became of one workspace in a run. ``note`` says why, where that is no problem."""
+    """What became of one workspace in a run.
+
+    ``note`` says why, where that is no problem; ``silent_note`` the same where only --json and the ledger tell it.
+    """
 
     bison_instance: str
     bison_workspace_id: int
@@ -56,6 +59,7 @@ class WorkspaceOutcome:
     problems: tuple[Problem, ...] = ()
     committed: bool = False
     note: str = ""
+    silent_note: str = ""
 
     @property
     def key(self) -> WorkspaceKey:
@@ -65,7 +69,7 @@ class WorkspaceOutcome:
     @property
     def reason(self) -> str | None:
         """Why it is not complete."""
-        return self.problems[0].message if self.problems else self.note or None
+        return self.problems[0].message if self.problems else self.note or self.silent_note or None
 
     def as_json(self) -> dict[str, Any]:
         """Its form in ``--json``."""

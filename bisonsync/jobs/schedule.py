@@ -69,6 +69,14 @@ _JOBS = (
         jitter=timedelta(seconds=10),
     ),
     Job(
+        "pull-events",
+        ("pull-events",),
+        "fetches from the hosts' event logs what was never delivered. A log is kept for 10 days, so that a run that is "
+        "missed loses nothing.",
+        options=("--skip-if-locked",),
+        jitter=timedelta(seconds=40),
+    ),
+    Job(
         "health",
         ("health", "--alert"),
         "looks at everything that can go wrong and sends the messages. What it sees twice in a row is told: "

@@ -29,6 +29,7 @@ RESELLERS = {name: name for name in ("CheapInboxes", "Zapmail", "ScaledMail", "M
 # How often each job is meant to run; "health" misses those that do not.
 SCHEDULE = {
     "poll-accounts": timedelta(minutes=3),
+    "pull-events": timedelta(minutes=15),
     "snapshot-providers": timedelta(hours=1),
     "replay-webhooks": timedelta(minutes=1),
     "health": timedelta(minutes=1),

@@ -26,6 +26,7 @@ _SECRETS: tuple[Key, ...] = (
 HEARTBEAT_JOBS = (
     "poll-accounts",
     "replay-webhooks",
+    "pull-events",
     "snapshot-providers",
     "health",
     "prune",

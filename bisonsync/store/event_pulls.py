@@ -190,8 +190,8 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
 
 def record_failure(
     conn: Connection,
-    lease: Lease,
     *,
+    lease: Lease,
     workspace_name: str,
     verdict: str,
     error: Mapping[str, str],

@@ -37,7 +37,7 @@ class ListRow:
     @property
     def job(self) -> str:
         """The job that reads it."""
-        return f"poll-{self.resource}"
+        return "pull-events" if self.resource == "events" else f"poll-{self.resource}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from looking import NOW, add_run, add_state, add_workspace, ago, examine, findin
 from psycopg.conninfo import make_conninfo
 
 from bisonsync.jobs import health
+from bisonsync.settings.models import SCHEDULE
 from bisonsync.store import leases
 
 Connection = psycopg.Connection[Any]
@@ -32,13 +33,13 @@ def test_what_may_not_be_read_is_unknown(db: str, check: str) -> None:
 
 
 def test_runs_as_scheduled_are_ok(db: str, conn: Connection) -> None:
-    for job in ("poll-accounts", "snapshot-providers", "health", "prune"):
+    for job in SCHEDULE:
         add_run(conn, job, ago(seconds=30))
 
     result = examine(db, "runs")
 
     assert result.state == "OK"
-    assert result.detail == "all 4 jobs run: health, poll-accounts, prune, snapshot-providers"
+    assert result.detail == f"all {len(SCHEDULE)} jobs run: {', '.join(sorted(SCHEDULE))}"
     assert (result.value, result.hint) == (0.5, "")
 
 

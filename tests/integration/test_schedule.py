@@ -19,6 +19,9 @@ from office import Connection, Office, Outcome
 
 from bisonsync.sandbox import Sandbox
 
+# A timer and a service of each, and what tells of failures.
+JOBS = 8
+UNITS = 2 * JOBS + 1
 ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 CRON = shutil.which("cron", path=PATH)
@@ -77,7 +80,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_systemd_finds_nothing_to_say_of_any_unit(tmp_path: Path, folder: str, text: str, more: dict[str, str]) -> None:
     units = write_units(tmp_path / folder, text=text, **more)
 
-    assert len(units) == 15
+    assert len(units) == UNITS
     verified = analyze("verify", *map(str, units))
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     for unit in units:
@@ -144,8 +147,8 @@ def test_units_are_printed_unless_they_are_to_be_written(tmp_path: Path) -> None
 
     assert shown.code == 0
     assert all(f"# {name}\n" in shown.stdout for name in document["units"])
-    assert shown.stdout.count("\nUser=ann\n") == 7
-    assert document["counts"] == {"units": 15}
+    assert shown.stdout.count("\nUser=ann\n") == JOBS + 1
+    assert document["counts"] == {"units": UNITS}
 
 
 def test_what_was_written_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -159,11 +162,11 @@ def test_what_was_written_is_replaced_only_by_force(tmp_path: Path) -> None:
     refused = run(*command)
     forced = run(*command, "--force", "--json").document
 
-    assert again["counts"] == {"units": 15, "written": 0, "unchanged": 15}
+    assert again["counts"] == {"units": UNITS, "written": 0, "unchanged": UNITS}
     assert refused.code == 4
     assert f"{units[3]} exists already and differs" in refused.stderr
     assert "--force" in refused.stderr
-    assert forced["counts"] == {"units": 15, "written": 2, "unchanged": 13}
+    assert forced["counts"] == {"units": UNITS, "written": 2, "unchanged": UNITS - 2}
     assert units[3].read_text() == before
 
 
@@ -185,7 +188,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     outcome = run("systemd", "-c", str(config), "--write", str(tmp_path / "units"), "--dry-run")
 
     assert outcome.code == 0
-    assert outcome.stdout.count("would write ") == 15
+    assert outcome.stdout.count("would write ") == UNITS
     assert not (tmp_path / "units").exists()
 
 

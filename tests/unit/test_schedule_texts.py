@@ -41,7 +41,10 @@ def commands(crontab: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-WORDS = ("poll-accounts", "replay-webhooks", "health", "snapshot-providers", "discover", "mint-tokens", "prune")
+WORDS = (
+    *("poll-accounts", "replay-webhooks", "pull-events", "health", "snapshot-providers", "discover", "mint-tokens"),
+    "prune",
+)
 
 
 @pytest.mark.parametrize(

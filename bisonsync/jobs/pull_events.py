@@ -1,0 +1,406 @@
+"""Pulls each workspace's event log into the webhook inbox: what was never delivered counts all the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from bisonsync.api.client import InstanceClient
+from bisonsync.api.event_log import EventLogReader, Part, Walk
+from bisonsync.errors import (
+    ApiRefused,
+    BisonsyncError,
+    ConfigError,
+    CredentialsError,
+    DatabaseError,
+    GuardRefused,
+    LeaseLost,
+    Stopped,
+)
+from bisonsync.models import StoredEvent, clean_value
+from bisonsync.payloads import NotJson, read_body
+from bisonsync.run import Problem, Result, Run, WorkspaceKey, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.store import event_pulls, leases, webhooks
+from bisonsync.store.db import Connection
+from bisonsync.store.event_pulls import Counts, Pull
+from bisonsync.store.registry import WorkspaceRow
+from bisonsync.store.webhooks import Delivery, Outcome
+
+# What a host keeps.
+KEPT = timedelta(days=10)
+# Read again each time: an event may show in the log a while after its moment.
+OVERLAP = timedelta(hours=1)
+# How often a log is read without relying on its order, and a host without one asked again.
+WHOLE_EVERY = timedelta(days=1)
+# Read between two looks at whose the token is, stored together: what a kill costs, and what the memory holds.
+PAGES_PER_PART = 40
+ROWS_PER_PART = 15 * PAGES_PER_PART
+MISSING_ROUTE = 404
+STOP_GRACE_SECONDS = 2.5
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say of this job."""
+
+    interval_seconds: int
+    workspace_deadline_min_seconds: float
+    workspace_deadline_per_1000_seconds: float
+
+
+@dataclass
+class _Tally:
+    """Counts rows as pages arrive, for the progress bar."""
+
+    read: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, rows: int) -> None:
+        with self.lock:
+            self.read += rows
+
+
+class _NoEventLog(Exception):
+    """The host does not have the endpoint."""
+
+
+def run(run: Run, policy: Policy) -> Result:
+    """Read the event log of each workspace back to where it was read before, and store what the inbox does not have.
+
+    Each part of a log is committed with how far it goes, so that a run that ends early is gone on with by the next.
+    Nothing is raised for what one workspace did; the causes are in the result.
+    """
+    pulls = run.control.run(event_pulls.list_pulls)
+    if not run.dry_run:
+        with suppress(DatabaseError):
+            run.control.run(webhooks.make_partitions, lock_attempts=1)
+    tally = _Tally()
+    outcomes: dict[WorkspaceKey, WorkspaceOutcome] = {}
+    threads: list[threading.Thread] = []
+    for row in run.workspaces:
+        if row.bison_instance not in run.clients:
+            error = run.access[row.key].error or ConfigError(f"instance {row.bison_instance} is not in the settings")
+            outcomes[row.key] = _outcome(row, "failed", Counts(), (Problem.of(error, label(row.key)),))
+    for instance, client in run.clients.items():
+        waiting = deque(row for row in run.workspaces if row.bison_instance == instance)
+
+        def work(waiting: deque[WorkspaceRow] = waiting, client: InstanceClient = client) -> None:
+            while waiting:
+                try:
+                    row = waiting.popleft()
+                except IndexError:
+                    return
+                pull = pulls.get(row.key) or Pull(*row.key)
+                outcomes[row.key] = _WorkspacePull(run, policy, client, row, pull, tally).carry_out()
+
+        threads += [
+            threading.Thread(target=work, name=f"pull-{instance}-{n}", daemon=True)
+            for n in range(min(len(waiting), run.concurrency[instance]))
+        ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(LOOK_SECONDS)
+                run.progress("events", tally.read, 0)
+                run.clock.check()
+        run.clock.check()
+    except Stopped as stop:
+        give_up_at = run.clock.monotonic() + STOP_GRACE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, give_up_at - run.clock.monotonic()))
+        return _result(run, outcomes, (Problem.of(stop),))
+    return _result(run, outcomes, _first_absences(outcomes, pulls))
+
+
+def first_walk(pull: Pull, now: datetime) -> Walk:
+    """The read that brings a workspace up to date: once a day back to the last whole one, whatever the order."""
+    is_whole = pull.whole_at is None or now - pull.whole_at >= WHOLE_EVERY
+    since = pull.whole_until if is_whole else pull.pulled_until
+    low = now - KEPT if since is None else max(now - KEPT, since - OVERLAP)
+    return _walk(low, now, "whole" if is_whole else "newest")
+
+
+def interrupted_walk(pull: Pull, now: datetime) -> Walk | None:
+    """The read that an earlier run did not end, where there is one."""
+    if pull.walk_cursor is None or pull.walk_from is None or pull.walk_kind is None:
+        return None
+    walk = _walk(pull.walk_from, now, pull.walk_kind)
+    return replace(walk, top=pull.walk_until, cursor=pull.walk_cursor)
+
+
+def advanced(pull: Pull, part: Part, now: datetime) -> Pull:
+    """How far a log is read with a part of a walk."""
+    walk = part.walk
+    pull = replace(pull, walk_from=None, walk_until=None, walk_kind=None, walk_cursor=None, absent_at=None)
+    if not part.is_end:
+        # Without a cursor nobody could go on with it.
+        state = {"walk_from": walk.low, "walk_until": walk.top, "walk_kind": walk.kind, "walk_cursor": walk.cursor}
+        return replace(pull, **state) if walk.cursor else pull
+    top = max((moment for moment in (pull.pulled_until, walk.top) if moment is not None), default=None)
+    if walk.kind == "whole":
+        return replace(pull, pulled_until=top, whole_until=walk.top or pull.whole_until, whole_at=now)
+    return replace(pull, pulled_until=top)
+
+
+def delivery_of(event: StoredEvent, key: WorkspaceKey, now: datetime) -> Delivery:
+    """An event of the log as a delivery that came when the host stored it, as far as that can be."""
+    text = json.dumps(event.payload)
+    try:
+        body = read_body(text.encode())
+    except NotJson:
+        # Nested too deep, or infinite: what can be kept of it, for whoever looks at the dead letters.
+        body = read_body(json.dumps(clean_value(event.payload)).encode())
+    received_at = now if event.created_at is None else min(event.created_at, now)
+    return Delivery(body.text, "events", raw=body.raw, received_at=received_at, hook=key)
+
+
+def _walk(low: datetime, now: datetime, kind: Any) -> Walk:
+    # A host that keeps longer is not asked for more; one that ignores the filter is left when it goes too far back.
+    return Walk(low, now - KEPT - WHOLE_EVERY, now, kind, is_filtered=low > now - KEPT)
+
+
+class _WorkspacePull:
+    """Brings the inbox up to date with one workspace's event log."""
+
+    def __init__(
+        self, run: Run, policy: Policy, client: InstanceClient, row: WorkspaceRow, pull: Pull, tally: _Tally
+    ) -> None:
+        self._run = run
+        self._policy = policy
+        self._client = client
+        self._row = row
+        self._access = run.access[row.key]
+        self._lease = run.leases.get(row.key)
+        self._pull = pull
+        self._tally = tally
+        self._counts = Counts()
+        self._unapplied: list[Outcome] = []
+        self._is_committed = False
+
+    def carry_out(self) -> WorkspaceOutcome:
+        """Pull; whatever happens becomes the outcome."""
+        try:
+            self._run.clock.check()
+            self._pull_all()
+        except _NoEventLog:
+            return self._outcome("skipped", note=f"instance {self._row.bison_instance} has no event log")
+        except Stopped:
+            # The run says it once for all.
+            return self._outcome("incomplete" if self._is_committed else "skipped")
+        except BisonsyncError as error:
+            return self._failed(error)
+        except Exception as error:  # one workspace's surprise must not stop the others
+            traceback.print_exc()
+            return self._failed(
+                BisonsyncError(f"{type(error).__name__}: {error}", hint="this is a bug; the traceback is above")
+            )
+        return self._outcome("complete", self._problems())
+
+    def _pull_all(self) -> None:
+        now = self._run.control.run(self._start)
+        if self._pull.absent_at is not None and now - self._pull.absent_at < WHOLE_EVERY:
+            raise _NoEventLog
+        self._require_identity()
+        interrupted = interrupted_walk(self._pull, now)
+        if interrupted is not None:
+            self._go_on(interrupted, now)
+        self._walk(first_walk(self._pull, now), now, is_last=True)
+
+    def _start(self, conn: Connection) -> datetime:
+        """The database's time; no request is spent on a workspace that another run has taken over."""
+        if self._lease is not None:
+            leases.require(conn, self._lease)
+        return event_pulls.read_time(conn)
+
+    def _go_on(self, walk: Walk, now: datetime) -> None:
+        """End an interrupted walk, unless the host has forgotten its cursor."""
+        pages = self._counts.pages
+        try:
+            self._walk(walk, now, is_last=False)
+        except ApiRefused:
+            if self._counts.pages > pages:
+                raise
+            self._pull = replace(self._pull, walk_cursor=None)
+
+    def _walk(self, walk: Walk, now: datetime, *, is_last: bool) -> None:
+        """Read and store part by part; each was read while the token acted in this workspace, before and after."""
+        assert self._access.token is not None  # _require_identity has looked
+        reader = EventLogReader(
+            self._client, walk, token=self._access.token, who=self._access.who, on_page=self._tally.add
+        )
+        while True:
+            seconds = self._policy.workspace_deadline_per_1000_seconds * ROWS_PER_PART / 1000
+            limit = self._policy.workspace_deadline_min_seconds + seconds
+            part = reader.read_part(PAGES_PER_PART, self._client.meter(limit, name=f"workspace {label(self._row.key)}"))
+            if part.pages:
+                self._require_identity()
+                self._store(part, now, is_last=is_last)
+            if part.error is not None:
+                self._note_absence(part.error, walk)
+                raise part.error
+            if part.is_end:
+                return
+
+    def _note_absence(self, error: BisonsyncError, walk: Walk) -> None:
+        """Raises _NoEventLog when the first page of all is not to be had."""
+        if not isinstance(error, ApiRefused) or error.status != MISSING_ROUTE or walk.cursor or self._counts.pages:
+            return
+        lease = self._lease
+        if lease is not None:
+            self._run.db.run(lambda conn: event_pulls.record_absence(conn, lease))
+        raise _NoEventLog
+
+    def _require_identity(self) -> None:
+        row, access = self._row, self._access
+        if access.error is not None or access.token is None:
+            raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
+        if access.by_switch:
+            raise CredentialsError(
+                f"workspace {label(row.key)} has no token of its own: event logs are not read by switching a key",
+                hint="run 'bisonsync workspaces mint-tokens'",
+            )
+        acting = self._client.get_acting_workspace(access.token, who=access.who)
+        if acting.id != row.bison_workspace_id:
+            raise GuardRefused(
+                f"{access.who} acts in workspace {acting.id} ({acting.shown}), not in {row.bison_workspace_id}"
+                f" ({row.workspace_name}): nothing of what was read since was written",
+                hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
+            )
+
+    def _store(self, part: Part, now: datetime, *, is_last: bool) -> None:
+        key = self._row.key
+        kept = [event for event in part.rows if event.created_at is None or event.created_at >= part.walk.floor]
+        pull = advanced(self._pull, part, now)
+        made = event_pulls.Part(
+            deliveries=[delivery_of(event, key, now) for event in kept],
+            left_out=len(part.rows) - len(kept),
+            pages=part.pages,
+            pull=pull,
+            workspace_name=self._row.workspace_name,
+            counts=self._counts,
+            interval_seconds=self._policy.interval_seconds,
+            read_started_at=now if is_last and part.is_end else None,
+        )
+        lease = self._lease
+        if lease is None:
+            stored = self._run.db.run(lambda conn: event_pulls.plan(conn, key, made))
+        else:
+            first, last = event_pulls.first_day(made.deliveries), now.date()
+            if first is not None and first < last:
+                # Without one the row has its place all the same, where days are not dropped as a whole.
+                with suppress(DatabaseError):
+                    self._run.db.run(lambda conn: event_pulls.make_partitions(conn, first, last), lock_attempts=1)
+            stored = self._run.db.run(lambda conn: event_pulls.store(conn, lease, made))
+            self._is_committed = True
+        self._pull, self._counts = pull, stored.counts
+        self._unapplied += stored.unapplied
+
+    def _problems(self) -> tuple[Problem, ...]:
+        """What was stored and could not be applied."""
+        name = label(self._row.key)
+        problems: list[Problem] = []
+        for statuses, kind, exit_code, what, hint in (
+            (("mismatch",), "mismatch", GuardRefused.exit_code, "are of another workspace", "inbox list"),
+            (("failed", "dead"), "event", 3, "could not be applied", "dead-letters list"),
+        ):
+            found = [outcome for outcome in self._unapplied if outcome.status in statuses]
+            if found:
+                said = f"{found[0].event_type or 'no type'}, {found[0].error_message}"
+                problems.append(
+                    Problem(
+                        kind,
+                        f"{name}: {len(found)} of the events pulled {what}, the first: {said}",
+                        f"they are kept: bisonsync {hint} -w {name}",
+                        name,
+                        exit_code,
+                    )
+                )
+        return tuple(problems)
+
+    def _failed(self, error: BisonsyncError) -> WorkspaceOutcome:
+        name = label(self._row.key)
+        verdict: WorkspaceVerdict = "incomplete" if self._is_committed else "failed"
+        verdict = "guarded" if error.exit_code == GuardRefused.exit_code else verdict
+        problem = Problem.of(error, name)
+        lease = self._lease
+        if lease is not None and not isinstance(error, LeaseLost):
+            note = partial(
+                event_pulls.record_failure,
+                lease=lease,
+                workspace_name=self._row.workspace_name,
+                verdict=verdict,
+                error={"kind": problem.kind, "message": problem.message},
+                interval_seconds=self._policy.interval_seconds,
+            )
+            # The failure itself is reported by the run; its note in the state table is only a copy.
+            with suppress(BisonsyncError):
+                self._run.db.run(note, lock_attempts=1)
+        return self._outcome(verdict, (problem, *self._problems()))
+
+    def _outcome(
+        self, verdict: WorkspaceVerdict, problems: tuple[Problem, ...] = (), note: str = ""
+    ) -> WorkspaceOutcome:
+        outcome = _outcome(self._row, verdict, self._counts, problems)
+        return replace(outcome, committed=self._is_committed, silent_note=note)
+
+
+def _outcome(
+    row: WorkspaceRow, verdict: WorkspaceVerdict, counts: Counts, problems: tuple[Problem, ...] = ()
+) -> WorkspaceOutcome:
+    return WorkspaceOutcome(*row.key, row.workspace_name, verdict, asdict(counts), problems)
+
+
+def _first_absences(
+    outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], pulls: Mapping[WorkspaceKey, Pull]
+) -> tuple[Problem, ...]:
+    """That an instance has no event log, where no run found that before."""
+    known = {instance for (instance, _), pull in pulls.items() if pull.absent_at is not None}
+    found = {outcome.bison_instance for outcome in outcomes.values() if outcome.silent_note}
+    return tuple(
+        Problem(
+            "no_event_log",
+            f"instance {instance} has no event log: GET /api/events answers 404. What it does not deliver stays lost",
+            "nothing needs doing: it is asked again once a day, and this is not said again",
+            exit_code=0,
+        )
+        for instance in sorted(found - known)
+    )
+
+
+def _result(run: Run, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...]) -> Result:
+    ordered = tuple(outcomes.get(row.key) or _outcome(row, "skipped", Counts()) for row in run.workspaces)
+    stats = [stat for client in run.clients.values() for stat in client.stats.values()]
+
+    def of(*verdicts: str) -> int:
+        return sum(outcome.verdict in verdicts for outcome in ordered)
+
+    counts = {
+        "workspaces_total": len(ordered),
+        "workspaces_ok": of("complete"),
+        "workspaces_failed": of("failed", "guarded"),
+        "workspaces_incomplete": of("incomplete"),
+        "workspaces_absent": sum(bool(outcome.silent_note) for outcome in ordered),
+        **{name: sum(outcome.counts[name] for outcome in ordered) for name in asdict(Counts())},
+        "requests": sum(stat.requests for stat in stats),
+        "retries": sum(stat.retries for stat in stats),
+        "rate_limited": sum(stat.rate_limited for stat in stats),
+    }
+    absent = counts["workspaces_absent"]
+    summary = (
+        f"{counts['workspaces_ok']} of {counts['workspaces_total']} workspaces complete, "
+        + (f"{absent} without an event log, " if absent else "")
+        + f"{counts['events_read']} events read, {counts['new']} new, {counts['known']} known, "
+        f"{counts['requests']} requests"
+    )
+    return Result(counts=counts, workspaces=ordered, problems=problems, summary=summary)
