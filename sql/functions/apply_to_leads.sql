@@ -177,6 +177,20 @@ BEGIN
             OR excluded.last_unsubscribed_at > coalesce(l.last_unsubscribed_at, '-infinity')
             OR excluded.first_manual_sent_at < coalesce(l.first_manual_sent_at, 'infinity')
             OR excluded.last_manual_sent_at > coalesce(l.last_manual_sent_at, '-infinity');
+
+    IF FOUND THEN
+        PERFORM pg_notify(
+            'bisonsync',
+            json_build_object(
+                'table', 'client_leads', 'workspace', w.bison_instance || '/' || w.bison_workspace_id, 'kind', 'events'
+            )::text
+        )
+        FROM (
+            SELECT DISTINCT e.bison_instance, e.bison_workspace_id
+            FROM unnest(p_events) AS e
+            WHERE e.verdict IN ('apply', 'again') AND e.lead_id IS NOT NULL
+        ) AS w;
+    END IF;
 END
 $$;
 

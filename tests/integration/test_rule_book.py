@@ -454,6 +454,19 @@ def test_tags_make_the_accounts_due(inbox: Connection) -> None:
     assert inbox.execute("SELECT due_since IS NOT NULL FROM workspace_sync_state").fetchone() == (True,)
 
 
+def test_listeners_are_told_once_for_each_change_set(inbox: Connection) -> None:
+    def heard() -> list[tuple[str, str]]:
+        notes = [json.loads(note.payload) for note in inbox.notifies(timeout=0)]
+        return sorted((note["table"], note["workspace"]) for note in notes)
+
+    inbox.execute("LISTEN bisonsync")
+    deliver(inbox, *(of_lead(number) for number in range(5)), account("ADDED", at=NOW))
+    assert heard() == [("client_leads", "north/2"), ("client_metrics", "north/2"), ("sender_emails_cache", "north/2")]
+
+    deliver(inbox, *(of_lead(number) for number in range(5)), account("ADDED", at=NOW))
+    assert heard() == []
+
+
 @pytest.fixture
 def poisoned(inbox: Connection) -> Connection:
     """A database that refuses one lead."""
