@@ -20,6 +20,11 @@ from typing import Any
 import cli
 import psycopg
 
+from bisonsync.clock import SystemClock
+from bisonsync.receiver.lines import Lines
+from bisonsync.receiver.server import Plan, Server
+from bisonsync.store.db import Database
+
 Connection = psycopg.Connection[Any]
 
 INSTANCE_URL = "https://sim.example.com"
@@ -186,3 +191,76 @@ def transactions(conn: Connection) -> int:
     row = conn.execute("SELECT count(DISTINCT xmin::text) FROM webhook_delivery_log").fetchone()
     assert row is not None
     return int(row[0])
+
+
+@contextlib.contextmanager
+def serving(dsn: str, *, patience_seconds: float = 0.2) -> Generator[Receiver]:
+    """A receiver in this process, whose bounds a test may change."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        lines = Lines(as_json=False, quiet=False)
+        clock = SystemClock()
+
+        def connect() -> Database:
+            return Database(
+                dsn,
+                application_name="receiver under test",
+                clock=clock,
+                max_connections=1,
+                first_connect_seconds=patience_seconds,
+                reconnect_seconds=patience_seconds,
+            )
+
+        server = Server(sock, Plan(dsn, {}, "0", log_json=False, quiet=False), lines, connect)
+        server.start()
+        try:
+            yield Receiver(None, sock.getsockname()[1])  # type: ignore[arg-type]
+        finally:
+            server.stop()
+            lines.close()
+
+
+def waiting_sessions(conn: Connection) -> int:
+    """How many of the receiver's sessions wait for a lock."""
+    row = conn.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@contextlib.contextmanager
+def inbox_locked(dsn: str) -> Generator[None]:
+    """Another session lets nobody write to the inbox."""
+    with psycopg.connect(dsn, application_name="the lock of a test") as other:
+        other.execute("LOCK TABLE webhook_delivery_log IN SHARE MODE")
+        yield
+        other.rollback()
+
+
+class Senders:
+    """Delivers many at once, each on a thread of its own."""
+
+    def __init__(self, running: Receiver, secret: str) -> None:
+        self._running = running
+        self._secret = secret
+        self._threads: list[threading.Thread] = []
+        self.answers: dict[int, Answer | None] = {}
+
+    def send(self, *numbers: int) -> None:
+        for number in numbers:
+            thread = threading.Thread(target=self._send, args=(number,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _send(self, number: int) -> None:
+        try:
+            self.answers[number] = self._running.post(self._secret, body(number))
+        except (OSError, http.client.HTTPException):
+            self.answers[number] = None
+
+    def wait(self) -> dict[int, Answer | None]:
+        for thread in self._threads:
+            thread.join(cli.PATIENCE)
+        return self.answers

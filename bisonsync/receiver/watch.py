@@ -93,8 +93,8 @@ class Watch:
         while not self._is_ending:
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
-            self._look()
             if not self._is_ending:
+                self._look()
                 self._loop.call_soon_threadsafe(self._answer)
 
     def _look(self) -> None:

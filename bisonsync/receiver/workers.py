@@ -87,6 +87,8 @@ class Workers:
         """Have all of them answer what they accepted, and end."""
         for worker in self._workers:
             worker.process.terminate()
+        # As long as one process listens, new connections are taken and never answered.
+        self._sock.close()
         give_up_at = time.monotonic() + _GRACE_SECONDS
         for worker in self._workers:
             self._hear(worker)
