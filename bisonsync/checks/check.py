@@ -79,7 +79,8 @@ class Look:
     """One look at the database: what every check is given.
 
     ``now`` is the database's time at the begin of the look, unless a test says otherwise; ``host_now`` this host's
-    clock at the same moment. ``schedule`` has the interval of each job that is meant to run.
+    clock at the same moment. ``schedule`` has the interval of each job that is meant to run; ``hooks`` are the
+    workspaces whose hook secret stands in the settings, ``receiver_url`` is where deliveries arrive, if that is told.
     """
 
     database: Database
@@ -92,6 +93,8 @@ class Look:
     instances: Mapping[str, str] = field(default_factory=dict[str, str])
     readers: str | Sequence[str] = ()
     heartbeats_expected: bool = False
+    hooks: frozenset[WorkspaceKey] = frozenset()
+    receiver_url: str = ""
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Do ``work`` in a transaction of its own. Raises DatabaseError."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisonsync.checks.check import CheckResult, Limit, Look
-from bisonsync.checks.unused import without
+from bisonsync.checks.unused import without_figures
 
 LIMITS: Mapping[str, Limit] = {}
 
 
 def look(look: Look) -> CheckResult:
-    """Not in use while there is nothing of the kind."""
-    return without(look, "pacing", "client_metrics", "monthly figures")
+    """Not in use while the platform's figures are not polled."""
+    return without_figures(look, "pacing")

@@ -15,7 +15,7 @@ from bisonsync.runner import Options, Session, leave
 
 if TYPE_CHECKING:
     from bisonsync.checks.check import CheckResult, Look, State
-    from bisonsync.run import Problem, Result
+    from bisonsync.run import Problem, Result, WorkspaceKey
 
 JOB = "health"
 _FINDINGS_SHOWN = 5
@@ -229,7 +229,14 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look
         instances={name: instance.base_url for name, instance in settings.instances.items()},
         readers=session.access_readers,
         heartbeats_expected=bool(settings.heartbeats),
+        hooks=frozenset(_workspace_key(name) for name in settings.webhooks.secrets),
+        receiver_url=settings.webhooks.public_url or "",
     )
+
+
+def _workspace_key(name: str) -> WorkspaceKey:
+    instance, _, number = name.partition("/")
+    return instance, int(number)
 
 
 def check_json(result: CheckResult) -> dict[str, Any]:
