@@ -103,13 +103,19 @@ class Watch:
         try:
             stored = self._db.run(_read, statement_timeout_seconds=_PATIENCE_SECONDS, lock_timeout_seconds=1.0)
         except DatabaseError as error:
-            if self.sight.error is None:
-                self._tell(error.message)
-            self.sight = Sight(self.sight.owners, self.sight.seen_at, began, error.message, error.kind)
+            self._note(began, error.message, error.kind)
+        except Exception as error:  # the thread must live
+            self._note(began, f"a bug: {type(error).__name__} while the database was looked at", "bug")
         else:
             if self.sight.error is not None:
                 self._tell("the database can be used again")
             self.sight = Sight({**stored, **self._fixed}, began, began)
+
+    def _note(self, began: float, message: str, kind: str) -> None:
+        """What is known stays; whoever has a secret that was taken goes on."""
+        if self.sight.error is None:
+            self._tell(message)
+        self.sight = Sight(self.sight.owners, self.sight.seen_at, began, message, kind)
 
     def _answer(self) -> None:
         asked, self._asked = self._asked, []
