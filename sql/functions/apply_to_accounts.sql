@@ -13,13 +13,22 @@ BEGIN
             e.bison_workspace_id,
             e.account_id,
             max(e.occurred_at) FILTER (WHERE e.event_type ~ 'connected$') AS connection_at,
+            max(e.told_at) FILTER (WHERE e.event_type ~ 'connected$') AS connection_told_at,
             max(e.occurred_at) FILTER (WHERE e.event_type = 'email_account_disconnected') AS disconnected_at,
             max(e.occurred_at) FILTER (WHERE e.event_type IN ('email_account_added', 'email_account_removed')) AS presence_at,
             max(e.occurred_at) FILTER (WHERE e.event_type = 'email_account_removed') AS removed_at,
             bool_or(e.event_type LIKE 'warmup\_%') AS is_warmup_off,
             (array_agg(e.account ORDER BY e.occurred_at DESC, md5(e.account::text)))[1] AS account
         FROM (
-            SELECT u.*, bisonsync_private.parse_event_id(u.account -> 'id')::bigint AS account_id
+            SELECT
+                u.*,
+                bisonsync_private.parse_event_id(u.account -> 'id')::bigint AS account_id,
+                -- What came at once counts from when it came: the platform's own time of it can be that of an earlier
+                -- activity.
+                CASE
+                    WHEN u.received_at - u.occurred_at <= interval '10 minutes' THEN greatest(u.received_at, u.occurred_at)
+                    ELSE u.occurred_at
+                END AS told_at
             FROM unnest(p_events) AS u
             WHERE u.verdict IN ('apply', 'again') AND u.event_type ~ '^(email_account_|warmup_)'
         ) AS e
@@ -28,14 +37,8 @@ BEGIN
                 s.bison_instance = e.bison_instance
                 AND s.bison_workspace_id = e.bison_workspace_id
                 AND s.resource = 'accounts'
-        -- A complete read that began after the event knows better. What came at once counts from when it came:
-        -- the platform's own time of it can be that of an earlier activity.
-        WHERE
-            s.last_complete_at IS NULL
-            OR s.last_complete_at <= CASE
-                WHEN e.received_at - e.occurred_at <= interval '10 minutes' THEN greatest(e.received_at, e.occurred_at)
-                ELSE e.occurred_at
-            END
+        -- A complete read that began after the event knows better.
+        WHERE s.last_complete_at IS NULL OR s.last_complete_at <= e.told_at
         GROUP BY e.bison_instance, e.bison_workspace_id, e.account_id
     ),
     -- Of the same moment the worse is believed.
@@ -87,7 +90,9 @@ BEGIN
                 SELECT
                     coalesce(
                         j.connection_at > coalesce(k.status_as_of, '-infinity')
-                        OR (j.connection_at = k.status_as_of AND j.is_disconnected),
+                        OR (j.connection_at = k.status_as_of AND j.is_disconnected)
+                        -- The known status is of a read that began before the event came.
+                        OR (j.connection_told_at >= k.status_as_of AND k.status_as_of > coalesce(k.event_applied_at, '-infinity')),
                         false
                     ) AS is_newer_status,
                     coalesce(
