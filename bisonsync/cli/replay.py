@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bisonsync.jobs.replay_webhooks import Choice, Limits
-    from bisonsync.run import Result
+    from bisonsync.run import Result, Run
     from bisonsync.store.db import Connection
 
 # As jobs.replay_webhooks has them; that is imported only when it runs.
@@ -117,14 +117,15 @@ def _replay_log(session: Session, asked: _Asked, limits: Limits, *, is_all: bool
     from bisonsync.jobs import replay_webhooks as job
 
     options = session.options
-    is_choice = asked.is_choice or is_all or bool(options.workspaces or options.instances)
-    if is_choice:
+    choice = None
+    if asked.is_choice or is_all or options.workspaces or options.instances:
+        choice = _choice(session, asked)
         _give_time(session)
 
-    def work(run: job.Run) -> Result:
-        choice = _choice(session, asked) if is_choice else None
+    def work(run: Run) -> Result:
+        wanted = choice and _with_workspaces(session, choice)
         return job.replay_log(
-            run, choice, limits, upkeep=_upkeep(session), tell=lambda text: _tell(session, text), may_be_all=is_all
+            run, wanted, limits, upkeep=_upkeep(session), tell=lambda text: _tell(session, text), may_be_all=is_all
         )
 
     return session.alone(work)
@@ -156,14 +157,8 @@ def _replay_file(session: Session, name: str, asked: _Asked, limits: Limits, *, 
 def _choice(session: Session, asked: _Asked) -> Choice:
     from bisonsync.cli.moments import parse_moment
     from bisonsync.jobs.replay_webhooks import Choice
-    from bisonsync.store import registry
 
     zone = session.settings.reporting_timezone
-    options = session.options
-    workspaces = None
-    if options.workspaces or options.instances:
-        rows = find_workspaces(session.control.run(registry.list_workspaces), options.workspaces, options.instances)
-        workspaces = tuple(row.key for row in rows) if options.workspaces else None
     since, until = parse_moment(asked.since, "--since", zone=zone), parse_moment(asked.until, "--until", zone=zone)
     if since and until and since >= until:
         raise UsageError("--since is not before --until: that means nothing", hint="the end itself is not included")
@@ -172,11 +167,22 @@ def _choice(session: Session, asked: _Asked) -> Choice:
         until=until,
         event_types=tuple(name.strip().lower() for name in asked.events),
         statuses=asked.statuses,
-        workspaces=workspaces,
-        instances=tuple(name.lower() for name in options.instances) if workspaces is None else (),
         ids=_ids(asked),
         older_than=asked.older_than,
     )
+
+
+def _with_workspaces(session: Session, choice: Choice) -> Choice:
+    """What -w and --instance mean, of those that are registered."""
+    from bisonsync.store import registry
+
+    options = session.options
+    if not (options.workspaces or options.instances):
+        return choice
+    rows = find_workspaces(session.control.run(registry.list_workspaces), options.workspaces, options.instances)
+    if options.workspaces:
+        return replace(choice, workspaces=tuple(row.key for row in rows))
+    return replace(choice, instances=tuple(name.lower() for name in options.instances))
 
 
 def _ids(asked: _Asked) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -126,19 +127,19 @@ class Crew:
 
     def carry_out(self, task: Task[T]) -> None:
         """Apply all items of a task in batches; what is under way is brought to its end before anything is raised."""
-        under_way: deque[Future[list[_Part[T]]]] = deque()
+        under_way: deque[tuple[int, Future[list[_Part[T]]]]] = deque()
         # One more than there are workers, so that none waits for this thread.
         most = self._workers + 1 if self._workers > 1 else 1
         with ThreadPoolExecutor(self._workers, thread_name_prefix="replay") as pool:
             try:
                 for batch in self._batches(task):
                     while len(under_way) >= most:
-                        self._settle(task, under_way.popleft().result())
+                        self._settle(task, *under_way.popleft())
                     self._pace(len(batch))
                     self.check()
-                    under_way.append(pool.submit(self._carry, task, batch, self._failures_left))
+                    under_way.append((len(batch), pool.submit(self._carry, task, batch, self._failures_left)))
                 while under_way:
-                    self._settle(task, under_way.popleft().result())
+                    self._settle(task, *under_way.popleft())
             except BaseException as error:
                 self._wind_up(task, under_way)
                 if isinstance(error, DatabaseUnavailable):
@@ -178,8 +179,9 @@ class Crew:
         if (wait := due_at - clock.monotonic()) > 0:
             clock.sleep(wait)
 
-    def _settle(self, task: Task[T], parts: Iterable[_Part[T]]) -> None:
-        for part in parts:
+    def _settle(self, task: Task[T], count: int, future: Future[list[_Part[T]]]) -> None:
+        """Note what became of a batch; raises TooManyFailures where that is why some of it was not begun."""
+        for part in (parts := future.result()):
             self.done += len(part.batch)
             if isinstance(part.ended, DatabaseError):
                 self._failures += len(part.batch)
@@ -188,12 +190,14 @@ class Crew:
                 self.committed = True
                 self._failures += task.count_failures(part.batch, part.ended)
                 task.note(part.batch, part.ended)
+        if sum(len(part.batch) for part in parts) < count:
+            self.check()
 
-    def _wind_up(self, task: Task[T], under_way: Iterable[Future[list[_Part[T]]]]) -> None:
+    def _wind_up(self, task: Task[T], under_way: Iterable[tuple[int, Future[list[_Part[T]]]]]) -> None:
         """Note what is still committed; a further error says nothing new."""
-        for future in [future for future in under_way if not future.cancel()]:
-            if future.exception() is None:
-                self._settle(task, future.result())
+        for count, future in [each for each in under_way if not each[1].cancel()]:
+            with suppress(BisonsyncError):
+                self._settle(task, count, future)
 
     # In the workers
 
