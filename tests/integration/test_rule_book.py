@@ -153,6 +153,25 @@ def test_a_secret_s_deliveries_are_its_workspace_s_or_a_mismatch(inbox: Connecti
     assert bool(counted(inbox)) == (status == "processed")
 
 
+@pytest.mark.parametrize("hook", [None, ("north", 1), ("north", 2)])
+def test_the_vendor_s_published_sample_is_a_test(inbox: Connection, hook: tuple[str, int] | None) -> None:
+    sample = told(
+        "LEAD_REPLIED",
+        {
+            "reply": {"id": 45, "created_at": "2024-08-03T10:00:05.000000Z"},
+            "campaign_event": {"id": 7, "created_at": "2024-08-03T10:00:05.000000Z"},
+            "sender_email": {"id": 3, "created_at": "2024-08-02T06:06:40.000000Z"},
+        },
+        workspace=1,
+        instance_url="https://vendor.example.com",
+    )
+    tag = {"tag_id": 1, "tag_name": "Interested", "taggable_id": 20, "taggable_type": "Campaign"}
+
+    assert statuses(deliver(inbox, sample, hook=hook)) == ["test"]
+    assert statuses(deliver(inbox, told("TAG_ATTACHED", tag, workspace_name="Red Team"), hook=("north", 1))) == ["test"]
+    assert counted(inbox) == {}
+
+
 def test_a_mismatch_is_never_applied_not_even_by_replay(inbox: Connection) -> None:
     (outcome,) = deliver(inbox, sent(workspace=1), hook=("north", 2))
 
