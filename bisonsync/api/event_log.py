@@ -1,7 +1,7 @@
 """Reads a workspace's event log backwards, in parts that can be stored one by one, each of which tells where it ended.
 
-Newest first is what hosts are seen to do, not what they promise. A read may end at the first event that is old enough
-only as long as no event came out of order; else it goes to the end of the log.
+Newest first is what hosts are seen to do, not what they promise. A read ends at an event that is old enough only if
+the log begins with the newest event that is known, or a newer one, and goes back in time from there; else at its end.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Walk:
     """A read from the newest event back to ``low``, or how far one has come.
 
     ``kind``: newest may end at the first event before ``low``; unordered and whole go to the end of the log, or to
-    ``floor``, before which nothing is of use. ``top`` is the newest event seen, at most ``now``; ``cursor`` where the
-    host goes on. ``is_filtered``: days before ``low`` are not asked for.
+    ``floor``, before which nothing is of use. ``known`` is the newest event that was read before; ``top`` the newest
+    seen now, at most ``now``; ``cursor`` where the host goes on. ``is_filtered``: from about ``low`` on is asked for.
     """
 
     low: datetime
@@ -36,6 +36,7 @@ class Walk:
     now: datetime
     kind: Literal["newest", "unordered", "whole"]
     is_filtered: bool = True
+    known: datetime | None = None
     top: datetime | None = None
     cursor: str | None = None
 
@@ -71,8 +72,11 @@ class EventLogReader:
         self._who = who
         self._on_page = on_page
         self._cursors = {walk.cursor}
+        self._last: datetime | None = None
         self._lowest: datetime | None = None
-        self._is_falling = True
+        # Of pairs of neighbours, those that go forwards in time less those that go back.
+        self._rises = 0
+        self._is_mixed = False
 
     def read_part(self, pages: int, meter: ServiceMeter) -> Part:
         """Read up to so many pages. What ends it early is in the part, never raised."""
@@ -106,16 +110,19 @@ class EventLogReader:
         """Note the newest event, and whether they still come newest first."""
         for row in rows:
             at = row.created_at
-            if at is None or (self._lowest is not None and at > self._lowest + SLACK):
-                self._is_falling = False
-            if at is not None:
-                self._lowest = at if self._lowest is None else min(at, self._lowest)
-                seen = min(at, walk.now)
-                walk = replace(walk, top=seen if walk.top is None else max(seen, walk.top))
-        if walk.kind == "newest" and not self._is_falling:
-            walk = replace(walk, kind="unordered")
-        return walk
+            if at is None:
+                self._is_mixed = True
+                continue
+            if self._last is not None and self._lowest is not None:
+                self._rises += (at > self._last) - (at < self._last)
+                self._is_mixed |= at > self._lowest + SLACK
+            self._last, self._lowest = at, at if self._lowest is None else min(at, self._lowest)
+            seen = min(at, walk.now)
+            walk = replace(walk, top=seen if walk.top is None else max(seen, walk.top))
+        return replace(walk, kind="unordered") if walk.kind == "newest" and self._is_mixed else walk
 
     def _is_far_enough(self, walk: Walk) -> bool:
-        limit = walk.low if walk.kind == "newest" else walk.floor
-        return self._is_falling and walk.kind != "unordered" and self._lowest is not None and self._lowest < limit
+        if self._is_mixed or self._rises >= 0 or self._lowest is None or walk.kind == "unordered":
+            return False
+        begins_late = walk.known is None or (walk.top is not None and walk.top >= walk.known - SLACK)
+        return begins_late and self._lowest < (walk.low if walk.kind == "newest" else walk.floor)

@@ -128,7 +128,7 @@ def first_walk(pull: Pull, now: datetime) -> Walk:
     is_whole = pull.whole_at is None or now - pull.whole_at >= WHOLE_EVERY
     since = pull.whole_until if is_whole else pull.pulled_until
     low = now - KEPT if since is None else max(now - KEPT, since - OVERLAP)
-    return _walk(low, now, "whole" if is_whole else "newest")
+    return replace(_walk(low, now, "whole" if is_whole else "newest"), known=pull.pulled_until)
 
 
 def interrupted_walk(pull: Pull, now: datetime) -> Walk | None:
