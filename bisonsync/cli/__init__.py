@@ -18,6 +18,8 @@ _COMMANDS = {
     "health": ("health", "health"),
     "prune": ("upkeep", "prune"),
     "dashboard": ("dashboard", "dashboard"),
+    "inbox": ("inbox", "inbox"),
+    "dead-letters": ("dead_letters", "dead_letters"),
     "alerts": ("alerts", "alerts"),
     "runs": ("runs", "runs"),
     "init": ("setup", "init"),

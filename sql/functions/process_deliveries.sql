@@ -39,7 +39,11 @@ BEGIN
         FROM unnest(p_ids, p_received_ats) AS c (id, received_at)
         INNER JOIN public.webhook_delivery_log AS d ON d.id = c.id AND d.received_at = c.received_at
         -- A mismatch is never applied, and a test is nobody's event. What was pruned cannot be read again.
-        WHERE d.status NOT IN ('mismatch', 'test') AND d.payload IS NOT NULL
+        -- Ignored by no version of the rules: somebody discarded it.
+        WHERE
+            d.status NOT IN ('mismatch', 'test')
+            AND NOT (d.status = 'ignored' AND d.processor_version IS NULL)
+            AND d.payload IS NOT NULL
         ORDER BY d.id
         FOR UPDATE OF d SKIP LOCKED
     ) AS l;

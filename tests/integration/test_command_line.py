@@ -24,6 +24,8 @@ COMMANDS = [
     ["health"],
     ["prune"],
     ["dashboard"],
+    *(["inbox", name] for name in ("list", "show")),
+    *(["dead-letters", name] for name in ("list", "show", "retry", "discard")),
     ["alerts", "list"],
     ["alerts", "test"],
     ["runs", "list"],
