@@ -49,10 +49,11 @@ class _Silent:
 def look(look: Look) -> CheckResult:
     """Tell a silence that is unusual for a workspace from nights, weekends and clients who send nothing.
 
-    It is unusual when at least ``enough`` deliveries came in most of the comparable times of the workspace's own past,
-    unless its accounts, read since, have neither sent nor received anything. Tests are no traffic, nor is what we
-    fetched. UNKNOWN where a secret is a day old and not even a test has come, where nothing has come anywhere, and
-    when the last delivery lies in the future. Not in use without secret and deliveries.
+    It is unusual when at least ``enough`` deliveries came in most of the comparable times of the workspace's own past
+    (days may end half an hour earlier than others), unless its accounts, read since, have neither sent nor received
+    anything. Tests are no traffic, nor is what we fetched. UNKNOWN where a secret is a day old and not even a test has
+    come, where nothing has come anywhere, and when the last delivery lies in the future. Not in use without secret and
+    deliveries.
     """
     limits = look.limits[NAME]
     rows = look.read(lambda conn: health_webhooks.list_traffic(conn, look.now))

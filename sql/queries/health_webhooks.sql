@@ -54,8 +54,9 @@ ORDER BY r.bison_instance, r.bison_workspace_id;
 -- name: list_silences
 -- What is usual where nothing comes now. Comparable are the same time of the last four weeks, and of the last five
 -- working days, before the last delivery; each as long as the silence (at most three days, and two hours), and ending
--- early by what may be late. Known: the workspace's log reaches back so far. Busy: enough came. And what the mirror says:
--- whether its accounts were read since, and whether any of them has sent or received anything; locks nothing.
+-- early by what may be late. Known: the workspace's log reaches back so far. Busy: enough came, not only in the half hour
+-- by which days end earlier or later. And what the mirror says: whether the accounts were read since, and whether any of
+-- them has sent or received anything; locks nothing.
 WITH silent AS (
     SELECT
         s.*,
@@ -101,27 +102,49 @@ counted AS (
     FROM comparable AS c
     INNER JOIN silent AS s USING (bison_instance, bison_workspace_id)
     CROSS JOIN LATERAL (
-        SELECT
-            e.end_at - s.late AS end_at,
-            e.end_at - least(s.lasting, c.longest) AS begin_at
+        SELECT e.then_at, e.then_at - s.late AS end_at, e.begin_at, e.begin_at + interval '30 minutes' AS sure_at
         FROM (
-            SELECT (s.local_now - make_interval(days => c.days)) AT TIME ZONE %(timezone)s::text AS end_at
+            SELECT
+                (s.local_now - make_interval(days => c.days)) AT TIME ZONE %(timezone)s::text AS then_at,
+                (
+                    greatest(s.last_at, %(now)s::timestamptz - c.longest) AT TIME ZONE %(timezone)s::text
+                    - make_interval(days => c.days)
+                ) AT TIME ZONE %(timezone)s::text AS begin_at
         ) AS e
     ) AS t
     CROSS JOIN LATERAL (
-        SELECT count(*) >= %(enough)s::bigint AS is_busy
+        SELECT
+            coalesce(sum(b.deliveries) FILTER (WHERE b.is_sure), 0) >= %(enough)s::bigint
+            -- It has just begun: that it went on after this time of day tells it from the end of a day.
+            OR (s.lasting < interval '3 hours' AND sum(b.deliveries) >= %(enough)s::bigint AND EXISTS (
+                SELECT
+                FROM webhook_delivery_log AS l
+                WHERE
+                    l.bison_instance = c.bison_instance
+                    AND l.bison_workspace_id = c.bison_workspace_id
+                    AND l.source IN ('receiver', 'sql', 'legacy')
+                    AND l.status NOT IN ('test', 'mismatch')
+                    AND l.received_at > t.sure_at
+                    AND l.received_at <= t.then_at + interval '30 minutes'
+            )) AS is_busy
         FROM (
-            SELECT
-            FROM webhook_delivery_log AS l
-            WHERE
-                l.bison_instance = c.bison_instance
-                AND l.bison_workspace_id = c.bison_workspace_id
-                AND l.source IN ('receiver', 'sql', 'legacy')
-                AND l.status NOT IN ('test', 'mismatch')
-                AND l.received_at > t.begin_at
-                AND l.received_at <= t.end_at
-            LIMIT %(enough)s::bigint
-        ) AS l
+            VALUES (false, t.begin_at, least(t.sure_at, t.end_at)), (true, t.sure_at, t.end_at)
+        ) AS p (is_sure, begin_at, end_at)
+        CROSS JOIN LATERAL (
+            SELECT p.is_sure, count(*) AS deliveries
+            FROM (
+                SELECT
+                FROM webhook_delivery_log AS l
+                WHERE
+                    l.bison_instance = c.bison_instance
+                    AND l.bison_workspace_id = c.bison_workspace_id
+                    AND l.source IN ('receiver', 'sql', 'legacy')
+                    AND l.status NOT IN ('test', 'mismatch')
+                    AND l.received_at > p.begin_at
+                    AND l.received_at <= p.end_at
+                LIMIT %(enough)s::bigint
+            ) AS l
+        ) AS b
     ) AS n
     WHERE
         t.begin_at >= (

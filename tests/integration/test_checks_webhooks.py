@@ -43,10 +43,11 @@ def add_secret(conn: Connection, number: int, **values: Any) -> None:
 
 
 def add_habit(conn: Connection, number: int, *, at: datetime = NOW, instance: str = "sim", count: int = 10) -> None:
-    """A workspace to which deliveries came for an hour until a quarter before this time of day, for four weeks."""
+    """A workspace to which deliveries came a quarter before this time of day, and one after it, for five weeks."""
     add_workspace(conn, number, bison_instance=instance)
     for days in (35, *WEEKS):
         came(conn, number, at - timedelta(days=days, minutes=15), count, bison_instance=instance)
+        came(conn, number, at - timedelta(days=days, minutes=-20), bison_instance=instance)
 
 
 def silence(db: str, **fields: Any) -> CheckResult:
@@ -88,7 +89,7 @@ def test_what_may_not_be_read_is_unknown(db: str, conn: Connection, check: str) 
 def test_silence_warns_beyond_10_minutes_and_is_critical_beyond_an_hour(
     db: str, conn: Connection, seconds: float, state: str
 ) -> None:
-    add_habit(conn, 1, at=ago(minutes=-5), count=1)
+    add_habit(conn, 1, count=1)
     for days in WEEKS:
         came(conn, 1, ago(days=days, minutes=10), 10)
     came(conn, 1, ago(seconds))
@@ -162,6 +163,7 @@ def test_silence_forgives_one_quiet_week_of_four(db: str, conn: Connection, quie
     came(conn, 1, ago(days=35))
     for days in WEEKS[quiet_weeks:]:
         came(conn, 1, ago(days=days, minutes=15), 10)
+        came(conn, 1, ago(days=days, minutes=-20))
     came(conn, 1, ago(minutes=20))
 
     assert silence(db).state == state
@@ -174,6 +176,35 @@ def test_silence_of_few_deliveries_is_chance(db: str, conn: Connection, count: i
 
     assert silence(db).state == state
     assert silence(db, limits={"enough": count}).state == "WARNING"
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(10, "OK"), (11, "WARNING"), (30, "WARNING"), (31, "OK")])
+def test_silence_that_has_just_begun_is_none_where_the_day_usually_ends_by_now(
+    db: str, conn: Connection, minutes: int, state: str
+) -> None:
+    """In other weeks another delivery came so long after this time of day."""
+    add_workspace(conn, 1)
+    came(conn, 1, ago(days=35))
+    for days in WEEKS:
+        came(conn, 1, ago(days=days, minutes=15), 10)
+        came(conn, 1, ago(days=days, minutes=-minutes))
+    came(conn, 1, ago(minutes=20))
+
+    assert silence(db).state == state
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(30, "OK"), (31, "CRITICAL")])
+def test_silence_forgives_a_day_that_ends_half_an_hour_early(
+    db: str, conn: Connection, minutes: int, state: str
+) -> None:
+    """In other weeks deliveries came until so long after the last one of today."""
+    add_workspace(conn, 1)
+    came(conn, 1, ago(days=35))
+    for days in WEEKS:
+        came(conn, 1, ago(days=days, hours=5, minutes=-minutes), 30)
+    came(conn, 1, ago(hours=5))
+
+    assert silence(db).state == state
 
 
 @pytest.mark.parametrize(("minutes", "state"), [(9, "OK"), (10, "WARNING")])
@@ -309,6 +340,7 @@ def test_silence_of_a_young_log_is_held_against_working_days(
     came(conn, 1, ago(days=first, hours=1))
     for each in days:
         came(conn, 1, ago(days=each, minutes=15), 10)
+        came(conn, 1, ago(days=each, minutes=-20))
     came(conn, 1, ago(minutes=20))
 
     result = silence(db)
