@@ -89,6 +89,11 @@ def _migrate(options: Options, action: str) -> None:
             *(f"pending  {name}" for name in done.pending),
             *(f"{'remade' if wanted == 'up' else 'differs'}   {name}" for name in done.objects_changed),
             *(f"access   {name}" for name in done.access_changes),
+            *(
+                f"{'made   ' if wanted == 'up' else 'missing'}  {name}"
+                for name in done.partitions
+                if wanted != "status"
+            ),
         ]
         if wanted != "up" or options.verbose:
             for line in lines:
@@ -115,6 +120,7 @@ def _migrate(options: Options, action: str) -> None:
             "pending": list(done.pending),
             "objects_changed": list(done.objects_changed),
             "access_changes": list(done.access_changes),
+            "partitions": list(done.partitions),
         }
         return Result(counts, problems=problems, committed=wanted == "up", summary=summary, details=details)
 

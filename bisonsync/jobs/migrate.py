@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bisonsync.store import migrations, schema_objects
+from bisonsync.store import migrations, schema_objects, webhooks
 from bisonsync.store.db import Database
 from bisonsync.store.schema_files import SchemaFiles, read_schema_files
 
 # DDL waits a second at most, so that the dashboards queued behind it do not stand; then it lets them pass.
 LOCK_TIMEOUT_SECONDS = 1.0
 LOCK_ATTEMPTS = 12
+# The function that makes the partitions of deliveries.
+_PARTITIONS_BY = "make_delivery_partitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,9 @@ class Result:
 
     ``applied``: files applied by this ``up``, for the others ever; ``pending``: files still to apply;
     ``objects_changed``: views and functions made anew, or to be; ``access_changes``: statements on grants, policies
-    and Realtime's publication that were run, or are to be; ``notes``: what somebody else has to do.
+    and Realtime's publication that were run, or are to be; ``notes``: what somebody else has to do; ``partitions``: of
+    deliveries, made ahead or to be. Those that are missing are no difference: they come due with every day, and
+    receiver, replay and prune make them as well.
     """
 
     action: Literal["up", "plan", "status"]
@@ -30,6 +34,7 @@ class Result:
     objects_changed: tuple[str, ...]
     access_changes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
 
     @property
     def is_current(self) -> bool:
@@ -71,11 +76,24 @@ def up(
         idle_timeout_seconds=0,
         lock_attempts=lock_attempts,
     )
+    partitions: list[str] = []
+    if any(item.name.endswith(_PARTITIONS_BY) for item in wanted.objects):
+        partitions = database.run(
+            webhooks.make_partitions, lock_timeout_seconds=lock_timeout_seconds, lock_attempts=lock_attempts
+        )
     notes = (
         f"publication supabase_realtime belongs to another role and lacks {', '.join(refreshed.unpublished)}:"
         " dashboards see their changes live once its owner adds them",
     )
-    return Result("up", tuple(applied), (), refreshed.objects, refreshed.access, notes if refreshed.unpublished else ())
+    return Result(
+        "up",
+        tuple(applied),
+        (),
+        refreshed.objects,
+        refreshed.access,
+        notes if refreshed.unpublished else (),
+        tuple(partitions),
+    )
 
 
 def plan(database: Database, *, readers: str | Sequence[str] = (), files: SchemaFiles | None = None) -> Result:
@@ -92,8 +110,12 @@ def _look(
     action: Literal["plan", "status"], database: Database, readers: str | Sequence[str], files: SchemaFiles | None
 ) -> Result:
     wanted = files or read_schema_files()
-    found, access = database.run(
-        lambda conn: (migrations.survey(conn, wanted), schema_objects.list_access_changes(conn, readers))
+    found, access, partitions = database.run(
+        lambda conn: (
+            migrations.survey(conn, wanted),
+            schema_objects.list_access_changes(conn, readers),
+            webhooks.list_missing_partitions(conn),
+        )
     )
     pending = tuple(item.name for item in found.pending)
-    return Result(action, found.applied, pending, found.objects, tuple(access))
+    return Result(action, found.applied, pending, found.objects, tuple(access), partitions=tuple(partitions))

@@ -105,3 +105,9 @@ def make_partitions(conn: Connection) -> list[str]:
     """Make the partitions of today and the seven days to come (UTC) where they are missing; their names."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(_Q["make_partitions"]).fetchall()
+
+
+def list_missing_partitions(conn: Connection) -> list[str]:
+    """The partitions that ``make_partitions`` would make; all of them where nothing is migrated yet."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["list_missing_partitions"]).fetchall()

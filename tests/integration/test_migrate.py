@@ -124,6 +124,19 @@ def test_after_up_nothing_is_left_to_do(empty: Database) -> None:
     assert status.verdict == "success"
 
 
+def test_up_makes_a_week_of_partitions_for_deliveries_ahead(empty: Database, observer: Connection) -> None:
+    planned = migrate.plan(empty)
+
+    done = migrate.up(empty)
+
+    assert len(done.partitions) == 8 and set(done.partitions) <= relations(observer)
+    assert planned.partitions == done.partitions
+    # Each new day lacks one again, which is no reason to call for a migrate.
+    observer.execute(f"DROP TABLE {done.partitions[-1]}".encode())
+    assert (migrate.status(empty).verdict, migrate.plan(empty).partitions) == ("success", done.partitions[-1:])
+    assert migrate.up(empty).partitions == done.partitions[-1:]
+
+
 def test_a_second_up_writes_nothing(empty: Database, observer: Connection) -> None:
     files = read_schema_files()
     migrate.up(empty)
