@@ -181,6 +181,30 @@ def test_a_host_without_daily_stats():
     assert caught.value.status == 404
 
 
+def test_an_event_log_page_by_page():
+    def happen(host: Any) -> None:
+        host.make_events(type="email_account_disconnected", count=1, workspace=1)
+        host.make_events(type="tag_attached", count=16, workspace=1)
+
+    with cassette("events", prepare=happen, **TINY) as host:
+        client, token = host.client(), host.token_of(1)
+        first = client.list_events(token, who=WHO, start=DAY)
+        assert first.next_cursor is not None
+        second = client.list_events(token, who=WHO, start=DAY, cursor=first.next_cursor)
+
+    assert (len(first.rows), len(second.rows), second.next_cursor) == (15, 2, None)
+    assert first.rows[0].payload["event"]["type"] == "TAG_ATTACHED"
+    assert second.rows[1].payload["data"]["sender_email"]["status"] == "not_connected"
+    assert all(row.created_at is not None for row in first.rows)
+
+
+def test_a_host_without_an_event_log():
+    with cassette("events_none", **TINY, has_events=False) as host, pytest.raises(ApiRefused) as caught:
+        host.client().list_events(host.token_of(1), who=WHO)
+
+    assert caught.value.status == 404
+
+
 # Its secret is none, so that the cassette holds none.
 HOOK = WebhookRequest("bisonsync", f"{HOST}/hooks/{REDACTED}", ("email_sent", "lead_replied"), (REDACTED,))
 
