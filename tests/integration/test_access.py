@@ -66,6 +66,7 @@ NEVER_FOR_READERS = [
     "SELECT cleanup_old_email_sync_logs()",
     "SELECT 1 FROM webhook_delivery_log",
     "SELECT 1 FROM webhook_event_keys",
+    "SELECT 1 FROM webhook_health",
     "SELECT 1 FROM bisonsync_private.webhook_secrets",
     "SELECT ingest_webhook('{}')",
     "SELECT increment_metric('One', 'replies_mtd')",
