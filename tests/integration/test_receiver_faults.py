@@ -70,11 +70,11 @@ def test_deliveries_that_arrive_together_share_a_transaction(db: str, conn: Conn
     assert (transactions(conn), counted(conn)) == (2, 21)
 
 
+@pytest.mark.parametrize(("bound", "value"), [("MAX_ROWS", 3), ("MAX_BYTES", 3 * len(body(1)) + 100)])
 def test_a_group_is_bounded_in_rows_and_bytes(
-    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch
+    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
-    monkeypatch.setattr(writer, "MAX_ROWS", 5)
-    monkeypatch.setattr(writer, "MAX_BYTES", 3 * len(body(1)) + 100)
+    monkeypatch.setattr(writer, bound, value)
     with serving(db) as running:
         senders = Senders(running, secret)
         with inbox_locked(db):
