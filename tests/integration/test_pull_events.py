@@ -189,6 +189,8 @@ def test_once_a_day_the_log_is_read_whole(office: Office) -> None:
 
 def test_a_page_that_fails_is_where_the_next_run_goes_on(office: Office) -> None:
     happen(office, 1, email_sent=700)
+    pass_time(office, 120)
+    happen(office, 1, lead_replied=1)
     office.sandbox.add_fault("status", path=EVENTS, workspace=1, after=45)
 
     first = pull(office)
@@ -203,7 +205,8 @@ def test_a_page_that_fails_is_where_the_next_run_goes_on(office: Office) -> None
     assert [first.workspace(number)["verdict"] for number in (2, 3)] == ["complete", "complete"]
     assert (before["pulled_until"], before["walk_cursor"] is None) == (None, False)
     assert (second.code, second.workspace(1)["verdict"]) == (0, "complete")
-    assert second.workspace(1)["counts"]["new"] == 776 - 45 * 15 + 2
+    assert second.workspace(1)["counts"]["new"] == 777 - 45 * 15 + 2
+    assert second.workspace(1)["counts"]["pages"] == 7 + 1
     assert counted(office) == happened(office)
     assert stored(office) == happened(office).total()
     assert state(office, 1)["walk_cursor"] is None
