@@ -6,14 +6,14 @@ import itertools
 import json
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from webhook_model import Contact, Event, Poll, Tenant
-from webhook_poison import POISON
+from webhook_poison import OF_NO_WORKSPACE, POISON
 
 BASE_URLS = {"east": "https://east.example.com", "west": "https://west.example.com:8443"}
 NAMES: dict[Tenant, str] = {("east", 1): "Acme", ("west", 1): "Acme West", ("east", 2): "Brook & Söhne"}
@@ -58,8 +58,11 @@ class Draft:
 
 
 class Maker:
-    def __init__(self, rng: random.Random, count: int, zone: ZoneInfo, now: datetime) -> None:
+    def __init__(
+        self, rng: random.Random, count: int, zone: ZoneInfo, now: datetime, base_urls: Mapping[str, str]
+    ) -> None:
         self.rng = rng
+        self.base_urls = base_urls
         self.now = now
         self.zone = zone
         self._numbers = itertools.count(1)
@@ -116,8 +119,10 @@ class Maker:
         tenant = self.rng.choice(TENANTS)
 
         def send() -> Sent:
-            body = make(f"mark-{number}-", BASE_URLS[tenant[0]], tenant[1], self.next_id("poison", tenant))
-            return Sent(event, self.spell(body), None)
+            body = make(f"mark-{number}-", self.base_urls[tenant[0]], tenant[1], self.next_id("poison", tenant))
+            # With another workspace's number it is a mismatch first of all.
+            hook = tenant if number % len(POISON) < len(POISON) - OF_NO_WORKSPACE and self.rng.random() < 0.5 else None
+            return Sent(event, self.spell(body), hook)
 
         return Draft(event, send)
 
@@ -161,7 +166,7 @@ class _Telling:
         self.is_timeless = self.at is None and self.fate != "future"
         data = self._data()
         data["mark"] = f"mark-{self.number}-"
-        instance_url: str | None = BASE_URLS[self.tenant[0]]
+        instance_url: str | None = self.maker.base_urls[self.tenant[0]]
         workspace: int = self.tenant[1]
         self.hook: Tenant | None = None
         self.needs_hook = self.fate == "mismatch"
@@ -182,7 +187,7 @@ class _Telling:
         self.instance_url, self.workspace = instance_url, workspace
         if self.fate == "test" and rng.random() < 0.5 and self.kind in SENDS:
             # The vendor's published sample, sent to a workspace's own address.
-            data["scheduled_email"]["raw_message_id"] = "<a07156c0-c566-4a01-b5f8-26b6891a03c0@example.com>"
+            data["sender_email"]["created_at"] = "2024-08-02T06:06:40.000000Z"
             data["campaign_event"] = {"id": 6, "type": "sent", "created_at": "2024-08-02T06:09:35.000000Z"}
             self.is_test_address = False
         else:

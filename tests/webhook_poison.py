@@ -79,3 +79,6 @@ POISON: tuple[Poison, ...] = (
     _changed("event.workspace_id", True),
     _changed("event.workspace_id", ...),
 )
+
+OF_NO_WORKSPACE = 6
+"""The last so many tell no workspace, or none that can be."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -47,9 +48,17 @@ class World:
         ]
 
 
-def make_world(seed: int, count: int, *, zone: str, now: datetime, repeated: float = 0.3) -> World:
+def make_world(
+    seed: int,
+    count: int,
+    *,
+    zone: str,
+    now: datetime,
+    repeated: float = 0.3,
+    base_urls: Mapping[str, str] = BASE_URLS,
+) -> World:
     """``count`` events with ``repeated`` of them delivered more than once."""
-    maker = Maker(random.Random(seed), count, ZoneInfo(zone), now)
+    maker = Maker(random.Random(seed), count, ZoneInfo(zone), now, base_urls)
     drafts = [maker.draft() for _ in range(count)]
     resent = maker.rng.choices(drafts, k=round(count * repeated))
     deliveries = [draft.send() for draft in drafts + resent]
@@ -64,7 +73,7 @@ def make_world(seed: int, count: int, *, zone: str, now: datetime, repeated: flo
     ]
     return World(
         now,
-        Setting(ZoneInfo(zone), BASE_URLS, {maker.polled[0]: maker.polled[1]}, _polled_months(now, ZoneInfo(zone))),
+        Setting(ZoneInfo(zone), base_urls, {maker.polled[0]: maker.polled[1]}, _polled_months(now, ZoneInfo(zone))),
         [draft.event for draft in drafts],
         deliveries,
         lambda: maker.rng.sample([draft.send() for draft in drafts], len(drafts)),
@@ -87,7 +96,9 @@ def _polled_months(now: datetime, zone: ZoneInfo) -> dict[tuple[Tenant, date], t
 def install(conn: Connection, world: World) -> None:
     """Write the settings, workspaces, and what polls left before the first event."""
     with conn.transaction():
-        webhooks.write_settings(conn, timezone=world.setting.zone.key, store_bodies=False, base_urls=BASE_URLS)
+        webhooks.write_settings(
+            conn, timezone=world.setting.zone.key, store_bodies=False, base_urls=world.setting.base_urls
+        )
         webhooks.make_partitions(conn)
         for tenant, name in NAMES.items():
             register(conn, tenant, name)
@@ -121,3 +132,38 @@ def register(conn: Connection, tenant: Tenant, name: str) -> None:
         "INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name) VALUES (%s, %s, %s)",
         (*tenant, name),
     )
+
+
+def check_log(conn: Connection, world: World, acknowledged: Counter[int]) -> dict[int, datetime]:
+    """Every acknowledged delivery is a row with the status that its event must have; when each first counted."""
+    found: dict[int, Counter[str]] = defaultdict(Counter)
+    reasons: dict[int, set[str | None]] = defaultdict(set)
+    received: dict[int, datetime] = {}
+    for number, status, reason, received_at in conn.execute(
+        "SELECT substring(payload::text FROM 'mark-(\\d+)-')::integer, status, error_message, received_at"
+        " FROM webhook_delivery_log WHERE source <> 'legacy'"
+    ):
+        found[number][status] += 1
+        reasons[number].add(reason)
+        if status in ("processed", "ignored"):
+            received[number] = received_at
+    for event in world.events:
+        statuses, (one, rest) = found[event.number], event.final_statuses
+        assert set(statuses) <= {one, rest}, (event, statuses, reasons[event.number])
+        assert statuses.total() >= acknowledged[event.number] > 0, event
+        if one != rest and not event.is_windowed:
+            assert statuses[one] == 1, (event, statuses)
+        if event.fate not in ("applied", "unknown_type"):
+            assert all(reasons[event.number]), event
+        if event.fate == "too_old":
+            assert all(str(reason).startswith("too old") for reason in reasons[event.number])
+    assert set(found) == {event.number for event in world.events}
+    return received
+
+
+def rows_of(conn: Connection) -> dict[str, list[Any]]:
+    """What must not be written without need, with the transaction that wrote it."""
+    return {
+        table: conn.execute(f"SELECT xmin::text, t::text FROM {table} AS t ORDER BY t::text".encode()).fetchall()
+        for table in ("client_metrics", "client_leads", "sender_emails_cache", "webhook_event_keys")
+    }

@@ -127,7 +127,7 @@ def test_f19_tests_touch_nothing_and_do_not_stand_in_the_way_of_the_real_event(i
     kinds = [*SENDS, *REPLIES, *ACCOUNTS, *WARMUP, "tag_attached", "no_such_type"]
     bodies = [payload(kind, 1, NOW) for kind in kinds]
     sample = payload("EMAIL_SENT", 1, NOW)
-    sample["data"]["scheduled_email"]["raw_message_id"] = "<a07156c0-c566-4a01-b5f8-26b6891a03c0@example.com>"
+    sample["data"]["sender_email"]["created_at"] = "2024-08-02T06:06:40.000000Z"
     sample["data"]["campaign_event"]["created_at"] = "2024-08-02T06:09:35.000000Z"
 
     outcomes = deliver(inbox, *bodies, hook=A, is_test=True)

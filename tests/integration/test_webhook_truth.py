@@ -7,7 +7,7 @@ import itertools
 import queue
 import random
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from webhook_events import LATE, Sent
 from webhook_model import differences, fold, metrics_unlike_their_keys, read_books
-from webhook_world import World, install, make_world, register
+from webhook_world import check_log, install, make_world, register, rows_of
 
 from bisonsync.payloads import read_body
 from bisonsync.store import webhooks
@@ -173,41 +173,6 @@ def settle(conn: Connection, *statuses: str) -> None:
     ).fetchall()
     with conn.transaction():
         webhooks.process(conn, [row[0] for row in rows], [row[1] for row in rows])
-
-
-def check_log(conn: Connection, world: World, acknowledged: Counter[int]) -> dict[int, datetime]:
-    """Every acknowledged delivery is a row with the status that its event must have; when each first counted."""
-    found: dict[int, Counter[str]] = defaultdict(Counter)
-    reasons: dict[int, set[str | None]] = defaultdict(set)
-    received: dict[int, datetime] = {}
-    for number, status, reason, received_at in conn.execute(
-        "SELECT substring(payload::text FROM 'mark-(\\d+)-')::integer, status, error_message, received_at"
-        " FROM webhook_delivery_log WHERE source <> 'legacy'"
-    ):
-        found[number][status] += 1
-        reasons[number].add(reason)
-        if status in ("processed", "ignored"):
-            received[number] = received_at
-    for event in world.events:
-        statuses, (one, rest) = found[event.number], event.final_statuses
-        assert set(statuses) <= {one, rest}, (event, statuses, reasons[event.number])
-        assert statuses.total() >= acknowledged[event.number] > 0, event
-        if one != rest and not event.is_windowed:
-            assert statuses[one] == 1, (event, statuses)
-        if event.fate not in ("applied", "unknown_type"):
-            assert all(reasons[event.number]), event
-        if event.fate == "too_old":
-            assert all(str(reason).startswith("too old") for reason in reasons[event.number])
-    assert set(found) == {event.number for event in world.events}
-    return received
-
-
-def rows_of(conn: Connection) -> dict[str, list[Any]]:
-    """What must not be written without need, with the transaction that wrote it."""
-    return {
-        table: conn.execute(f"SELECT xmin::text, t::text FROM {table} AS t ORDER BY t::text".encode()).fetchall()
-        for table in ("client_metrics", "client_leads", "sender_emails_cache", "webhook_event_keys")
-    }
 
 
 @pytest.mark.parametrize(("seed", "zone"), [(1, "Europe/Berlin"), (2, "America/New_York"), (3, "Pacific/Auckland")])
