@@ -65,6 +65,7 @@ def test_passes_on_what_jsonb_holds_as_it_came(text: str) -> None:
         ("1e" + "9" * 5_000, '"1e' + "9" * 5_000 + '"'),
         ("9" * 131_073, '"' + "9" * 131_073 + '"'),
         ("9" * 130_900 + "e200", '"' + "9" * 130_900 + 'e200"'),
+        ("0." + "9" * 16_000 + "e-400", '"0.' + "9" * 16_000 + 'e-400"'),
         ("0." + "9" * 16_384, '"0.' + "9" * 16_384 + '"'),
     ],
 )
@@ -117,6 +118,7 @@ def test_says_in_one_line_why_it_is_not_json(body: bytes, reason: str) -> None:
 
     assert caught.value.reason == reason
     # What was sent may be a secret, and a traceback must not show it either.
+    assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
