@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
-from bisonsync.checks.freshness import no_workspace
+from bisonsync.checks.freshness import no_workspace, read_lists
 from bisonsync.checks.wording import named, short, span, worst_first, worst_of
 from bisonsync.run import label
-from bisonsync.store import health_data
 from bisonsync.store.health_data import ListRow
 
 NAME = "completeness"
@@ -20,11 +19,12 @@ LIMITS: Mapping[str, Limit] = {"critical": Limit(3600, "s")}
 def look(look: Look) -> CheckResult:
     """Take the last verdict of each list; one that was never tried is UNKNOWN."""
     limits = look.limits[NAME]
-    rows = look.read(health_data.list_lists)
+    rows = read_lists(look)
     if not rows:
         return no_workspace(NAME, limits)
-    bad = worst_first([_see(look.now, limits, row) for row in rows if row.verdict not in ("complete", "skipped")])
-    first = next((row for row in rows if bad and row.key == bad[0].workspace), None)
+    seen = [(row, _see(look.now, limits, row)) for row in rows if row.verdict not in ("complete", "skipped")]
+    bad = worst_first([finding for _, finding in seen])
+    first = next((row for row, finding in seen if finding is bad[0]), None)
     return CheckResult(
         NAME,
         worst_of(bad, OK),

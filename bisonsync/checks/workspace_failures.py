@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, CheckResult, Finding, Limit, Look
-from bisonsync.checks.freshness import no_workspace
+from bisonsync.checks.freshness import no_workspace, read_lists
 from bisonsync.checks.wording import named, short, worst_first, worst_of
 from bisonsync.run import label
-from bisonsync.store import health_data
 from bisonsync.store.health_data import ListRow
 
 NAME = "workspace-failures"
@@ -19,7 +18,7 @@ LIMITS: Mapping[str, Limit] = {"critical": Limit(3)}
 def look(look: Look) -> CheckResult:
     """Count the reads since the last complete one; a list that was never tried is UNKNOWN."""
     limits = look.limits[NAME]
-    rows = look.read(health_data.list_lists)
+    rows = read_lists(look)
     if not rows:
         return no_workspace(NAME, limits)
     most = max(rows, key=lambda row: row.consecutive_failures)

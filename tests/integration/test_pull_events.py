@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import looking
 import pytest
 from cli import INSTANCE
-from looking import examine
+from looking import add_state, add_workspace, examine
 from office import Connection, Office, Outcome
 
 from bisonsync.sandbox import Sandbox
@@ -342,24 +343,30 @@ def test_a_host_that_has_no_event_log_any_more_is_not_expected_to_be_fresh(offic
     assert (fresh, lists(office)) == ({"accounts", "events"}, {"accounts"})
 
 
-def test_freshness_names_the_command_that_reads_the_log(office: Office) -> None:
-    pull(office)
-    office.conn.execute(
-        "INSERT INTO workspace_sync_state (bison_instance, bison_workspace_id, resource, last_attempt_at,"
-        " last_complete_at, verdict) SELECT 'sim', n, 'accounts', now(), now(), 'complete'"
-        " FROM generate_series(1, 3) AS n"
-    )
-    now = office.one("SELECT now()")
+@pytest.mark.parametrize("check", ["freshness", "completeness", "workspace-failures"])
+def test_health_looks_at_the_event_logs_while_they_are_to_be_read(db: str, conn: Connection, check: str) -> None:
+    add_workspace(conn, 1)
+    add_state(conn, 1)
 
-    good = examine(office.dsn, "freshness", now=now + timedelta(minutes=4))
-    office.conn.execute(
-        "UPDATE workspace_sync_state SET last_complete_at = now() + interval '1 h' WHERE resource = 'accounts'"
+    without = examine(db, check)
+    add_state(
+        conn, 1, resource="events", verdict="failed", consecutive_failures=9, last_complete_at=looking.ago(minutes=59)
     )
-    late = examine(office.dsn, "freshness", now=now + timedelta(hours=1))
+    failing = examine(db, check)
+    off = examine(db, check, schedule={"poll-accounts": timedelta(minutes=3)})
 
-    assert good.state == "OK"
-    assert late.state == "CRITICAL"
-    assert late.hint == "bisonsync pull-events"
+    assert (without.state, off.state) == ("OK", "OK")
+    assert failing.state != "OK"
+    assert "events" in failing.findings[0].detail
+    assert failing.hint.startswith("bisonsync pull-events")
+
+
+def test_a_pull_is_as_fresh_as_its_interval_allows(db: str, conn: Connection) -> None:
+    add_workspace(conn, 1)
+    add_state(conn, 1)
+    add_state(conn, 1, resource="events", last_complete_at=looking.ago(minutes=24))
+
+    assert examine(db, "freshness").state == "OK"
 
 
 def test_a_dry_run_says_what_is_new_and_writes_nothing(office: Office) -> None:
