@@ -213,7 +213,7 @@ class _Telling:
         spelled["workspace_id"] = workspace
         hook = self.hook
         if hook is None and self.fate in ("applied", "boundary", "future", "too_old", "test"):
-            hook = self.tenant if self.needs_hook or rng.random() < 0.5 else None
+            hook = self.tenant if self.needs_hook or self.is_test_address or rng.random() < 0.5 else None
         payload = self.maker.wrap({"event": spelled, "data": self._spell_ids(self.data)})
         return Sent(self.event, self.maker.spell(payload), hook, self.is_test_address)
 
