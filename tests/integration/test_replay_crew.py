@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
+from receiving import event
+from replaying import inbox
 
 from bisonsync.errors import DatabaseError, DeadlineExceeded, Stopped
+from bisonsync.jobs.replay_webhooks import log
 from bisonsync.jobs.replay_webhooks.crew import BATCH_BYTES, Crew, Limits, TooManyFailures
+from bisonsync.jobs.replay_webhooks.notes import Notes
 from bisonsync.run import Run
 from bisonsync.store.db import Connection, Database
+from bisonsync.store.replay import Choice, Chosen
 from bisonsync.store.webhooks import Outcome
 
 NOW = datetime(2026, 5, 6, tzinfo=UTC)
@@ -169,3 +176,37 @@ def test_as_many_failures_as_are_allowed_in_the_end_are_no_stop(run: Run) -> Non
     Crew(run, Limits(failures=2)).carry_out(task)
 
     assert task.noted == [1, -1, 2]
+
+
+def test_pages_of_a_choice_have_each_once_and_nothing_that_came_later(
+    db: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = inbox(db, conn)
+    monkeypatch.setattr(log, "PAGE_ROWS", 2)
+    ids = box.put(*(event(number) for number in range(1, 8)))
+    box.conn.execute("UPDATE webhook_delivery_log SET received_at = received_at - id * interval '1 hour'")
+
+    found: list[int] = []
+    with psycopg.connect(box.dsn) as other:
+
+        class Straight:
+            """Does what it is given, at once."""
+
+            @staticmethod
+            def do(work: Callable[[Connection], list[Chosen]]) -> list[Chosen]:
+                return work(other)
+
+        for choice in (None, Choice(statuses=("pending",))):
+            task = log.StoredDeliveries(
+                None,  # type: ignore[arg-type]
+                Straight,  # type: ignore[arg-type]
+                Notes(),
+                choice,
+                wanted=100,
+                last_id=ids[5],
+            )
+            for chosen in task.items():
+                found.append(chosen.id)
+                box.put(event(chosen.id + 100))
+
+    assert found == ids[:6] * 2

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from conftest import Connection
 from faultproxy import FaultProxy, Victim, said_by
-from receiving import INSTANCES, event
+from receiving import INSTANCE_URL, INSTANCES, event
 from replaying import Inbox, inbox
 
 RETRIES = ["00:00:05", "00:05:00", "00:30:00", "02:00:00", "05:00:00", "10:00:00", "10:00:00", None]
@@ -304,6 +304,24 @@ def test_again_nothing_changes(box: Inbox) -> None:
 
     assert first.counts["processed"] == again.counts["processed"] == 8
     assert box.effects() == before
+
+
+def test_brings_partitions_and_the_settings_of_the_rules_up_to_date(box: Inbox) -> None:
+    day = box.one(
+        "SELECT 'webhook_delivery_log_' || to_char(now() AT TIME ZONE 'UTC' + interval '2 days', 'YYYY_MM_DD')"
+    )
+    box.conn.execute(f"DROP TABLE {day}".encode())
+    box.conn.execute("DELETE FROM bisonsync_private.instance_origins")
+    env = {"BISONSYNC_REPORTING_TIMEZONE": "Europe/Berlin"}
+
+    box.replay("--dry-run", env=env)
+    assert box.one("SELECT count(*) FROM bisonsync_private.instance_origins") == 0
+    assert box.one("SELECT to_regclass(%s) IS NULL", day)
+    box.replay(env=env)
+
+    assert box.one("SELECT base_url FROM bisonsync_private.instance_origins") == INSTANCE_URL
+    assert box.one("SELECT reporting_timezone FROM bisonsync_private.webhook_settings") == "Europe/Berlin"
+    assert not box.one("SELECT to_regclass(%s) IS NULL", day)
 
 
 def test_f23_a_second_run_leaves_it_to_the_first_and_names_it(box: Inbox) -> None:
