@@ -20,8 +20,14 @@ PRUNE_COUNTS = (
     "alert_messages",
     "provider_performance_history",
     "workspace_snapshots",
+    "webhook_delivery_log",
+    "webhook_event_keys",
     "months_dropped",
     "months_made",
+    "days_dropped",
+    "days_slimmed",
+    "payloads_removed",
+    "days_made",
     "vacuumed",
 )
 
@@ -30,8 +36,10 @@ def _prune(options: Options) -> None:
     """Remove what is older than its retention, and make room for what comes.
 
     Deletes in batches, each committed; drops whole months of the history and
-    makes those of the next two; tidies up what changed much. A table that is
-    locked is told and left to the next run. Safe to stop at any time.
+    makes those of the next two; removes the payloads of old webhooks, drops
+    their days and makes those of the next week; tidies up what changed much.
+    A table that is locked is told and left to the next run. Safe to stop at
+    any time.
 
     \b
     Example:

@@ -143,6 +143,7 @@ def discard(conn: Connection, fit: Filter, *, reason: str, after_id: int, limit:
 
 
 def _keys(conn: Connection, name: str, fit: Filter, more: dict[str, Any]) -> list[DeliveryKey]:
+    conn.execute(_Q["hold_days"])
     with conn.cursor(row_factory=class_row(DeliveryKey)) as cursor:
         return sorted(
             cursor.execute(_Q[name], {**fit._parameters(), **more}).fetchall(), key=lambda delivery: delivery.id

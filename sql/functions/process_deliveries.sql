@@ -30,6 +30,8 @@ DECLARE
     one integer;
     reason text;
 BEGIN
+    -- Before any lock on the table: prune holds this one while a slim copy of a day takes the day's place.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('webhook_delivery_log days', 0));
     SELECT
         array_agg(l.id), array_agg(l.received_at), array_agg(l.source), array_agg(l.hook_instance),
         array_agg(l.hook_workspace_id), array_agg(l.status), array_agg(l.payload)

@@ -132,3 +132,7 @@ SET
 FROM chosen AS c
 WHERE l.id = c.id AND l.received_at = c.received_at
 RETURNING l.id, l.received_at;
+
+-- name: hold_days
+-- Keeps prune from putting a slim copy in a day's place until the transaction ends; before anything is changed.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('webhook_delivery_log days', 0));

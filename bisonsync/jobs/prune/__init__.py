@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import TypeVar
 
-from bisonsync.errors import (
-    BisonsyncError,
-    DatabaseError,
-    DatabaseUnavailable,
-    DeadlineExceeded,
-    GuardRefused,
-    SchemaMismatch,
-)
+from bisonsync.errors import BisonsyncError, GuardRefused
+from bisonsync.jobs.prune.deliveries import LOG, steps_ahead, steps_behind
+from bisonsync.jobs.prune.work import Policy, Work
 from bisonsync.run import Problem, Result, Run
-from bisonsync.store import health_database, leases, retention
+from bisonsync.store import health_database, retention
 from bisonsync.store.db import Connection
 from bisonsync.store.retention import Moment, Removed, Table
 
-T = TypeVar("T")
+__all__ = ["Policy", "run"]
 
 DAILY = "sender_email_daily"
 # The windows of 30 days need the day before them, and a day of the last month must stay computable: twice 31 days.
@@ -28,13 +21,8 @@ LEAST_DAILY_DAYS = 62
 LONGEST_WINDOW_DAYS = 30
 # Of two clocks that are so far apart one is wrong, and a wrong clock would throw everything away.
 CLOCK_TOLERANCE = timedelta(days=1)
-BATCH_ROWS = 5_000
 # A run takes its workspaces along.
 RUNS_PER_BATCH_ROW = 10
-# DDL waits a second at most, so that the readers queued behind it do not stand; then it lets them pass.
-DDL_LOCK_SECONDS = 1.0
-DDL_LOCK_ATTEMPTS = 8
-ROW_LOCK_SECONDS = 3.0
 
 # What becomes of the rows that hang on a table's.
 _PARTS: Mapping[str, str] = {"email_sync_logs": "email_sync_log_workspaces", "alert_episodes": "alert_messages"}
@@ -42,79 +30,23 @@ _PARTS: Mapping[str, str] = {"email_sync_logs": "email_sync_log_workspaces", "al
 _BY_MOMENT: tuple[Table, ...] = ("api_health_logs", "data_validation_errors", "alert_episodes")
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the settings say; ``as_of`` takes the place of the database's clock in a rehearsal."""
-
-    retention_days: Mapping[str, int]
-    timezone: str
-    batch_rows: int = BATCH_ROWS
-    as_of: datetime | None = None
-
-
-@dataclass
-class _Work:
-    """What was done so far, or in a dry run what would be."""
-
-    run: Run
-    policy: Policy
-    removed: dict[str, int] = field(default_factory=dict[str, int])
-    dropped: list[str] = field(default_factory=list[str])
-    made: list[str] = field(default_factory=list[str])
-    vacuumed: list[str] = field(default_factory=list[str])
-    notes: list[str] = field(default_factory=list[str])
-    problems: list[Problem] = field(default_factory=list[Problem])
-    megabytes: dict[str, int] = field(default_factory=dict[str, int])
-    committed: bool = False
-    first_kept_day: date | None = None
-
-    def check(self) -> None:
-        """Raise Stopped or DeadlineExceeded when it is time to end."""
-        self.run.clock.check()
-        if self.run.clock.monotonic() >= self.run.deadline:
-            raise _deadline()
-
-    def count(self, table: str, rows: int) -> None:
-        """Add to what was removed from a table."""
-        self.removed[table] = self.removed.get(table, 0) + rows
-
-    def do(self, work: Callable[[Connection], T], *, is_ddl: bool = False) -> T:
-        """One transaction, written only while the lease is ours."""
-        lease = next(iter(self.run.leases.values()), None)
-
-        def fenced(conn: Connection) -> T:
-            if lease is not None:
-                leases.require(conn, lease)
-            return work(conn)
-
-        self.check()
-        done = self.run.db.run(
-            fenced,
-            statement_timeout_seconds=0,
-            lock_timeout_seconds=DDL_LOCK_SECONDS if is_ddl else ROW_LOCK_SECONDS,
-            lock_attempts=DDL_LOCK_ATTEMPTS if is_ddl else 1,
-        )
-        self.committed = self.committed or not self.run.dry_run
-        return done
-
-
 def run(run: Run, policy: Policy) -> Result:
     """Do each step by itself: one that fails is told, the others go on.
 
     Every batch is a transaction; what is committed stays, and the next run does the rest.
     """
-    work = _Work(run, policy)
+    work = Work(run, policy)
     try:
         moment = run.db.run(lambda conn: retention.get_clock(conn, policy.timezone, policy.as_of))
         _refuse_wrong_clock(run, moment)
         for name, step in _steps(work, moment):
-            _attempt(work, name, step)
+            work.attempt(name, step)
     except BisonsyncError as end:
         work.problems.append(Problem.of(end))
     return _result(work)
 
 
-def _steps(work: _Work, moment: Moment) -> list[tuple[str, Callable[[], None]]]:
+def _steps(work: Work, moment: Moment) -> list[tuple[str, Callable[[], None]]]:
     """What is to be done, in this order: room is made first, and what was removed is tidied up last."""
     days = work.policy.retention_days
 
@@ -127,32 +59,18 @@ def _steps(work: _Work, moment: Moment) -> list[tuple[str, Callable[[], None]]]:
     history: Table = "provider_performance_history"
     return [
         ("months to come", lambda: _make_months(work, moment.today)),
+        *steps_ahead(work, moment),
         ("email_sync_logs", lambda: _remove_runs(work, moment_of("email_sync_logs"))),
         *((table, by_moment(table)) for table in _BY_MOMENT),
         (history, lambda: _remove_old(work, history, moment.today - timedelta(days=days[history]))),
         (DAILY, lambda: _drop_months(work, moment.today, days[DAILY])),
+        *steps_behind(work, moment),
         ("tidying up", lambda: _vacuum(work)),
         ("sizes", lambda: _note_sizes(work)),
     ]
 
 
-def _attempt(work: _Work, name: str, step: Callable[[], None]) -> None:
-    """Do one step; raises what ends the whole run."""
-    try:
-        step()
-    except (DatabaseUnavailable, SchemaMismatch):
-        if work.run.clock.monotonic() >= work.run.deadline:
-            raise _deadline() from None
-        raise
-    except DatabaseError as error:
-        if work.run.clock.monotonic() >= work.run.deadline:
-            raise _deadline() from None
-        work.problems.append(replace(Problem.of(error), message=f"{name}: {error.message}"))
-    except GuardRefused as error:
-        work.problems.append(Problem.of(error))
-
-
-def _make_months(work: _Work, today: date) -> None:
+def _make_months(work: Work, today: date) -> None:
     missing = work.do(lambda conn: retention.list_months_missing(conn, today))
     if work.run.dry_run or not missing:
         work.made += missing
@@ -160,7 +78,7 @@ def _make_months(work: _Work, today: date) -> None:
     work.made += work.do(lambda conn: retention.make_months(conn, today), is_ddl=True)
 
 
-def _remove_runs(work: _Work, before: datetime) -> None:
+def _remove_runs(work: Work, before: datetime) -> None:
     keep = work.do(lambda conn: retention.list_runs_to_keep(conn, before))
     limit = max(1, work.policy.batch_rows // RUNS_PER_BATCH_ROW)
     _remove(
@@ -172,7 +90,7 @@ def _remove_runs(work: _Work, before: datetime) -> None:
     )
 
 
-def _remove_old(work: _Work, table: Table, before: datetime | date) -> None:
+def _remove_old(work: Work, table: Table, before: datetime | date) -> None:
     limit = work.policy.batch_rows
     _remove(
         work,
@@ -184,7 +102,7 @@ def _remove_old(work: _Work, table: Table, before: datetime | date) -> None:
 
 
 def _remove(
-    work: _Work,
+    work: Work,
     table: str,
     limit: int,
     *,
@@ -202,7 +120,7 @@ def _remove(
             return
 
 
-def _drop_months(work: _Work, today: date, days: int) -> None:
+def _drop_months(work: Work, today: date, days: int) -> None:
     """Drop the months of the history all of whose days are too old, each in a transaction of its own."""
     if days < LEAST_DAILY_DAYS:
         raise GuardRefused(
@@ -226,12 +144,14 @@ def _drop_months(work: _Work, today: date, days: int) -> None:
         work.first_kept_day = kept
 
 
-def _vacuum(work: _Work) -> None:
+def _vacuum(work: Work) -> None:
     """Tidy up what lost much; a table that is locked just now is passed over until the next run."""
     if work.run.dry_run:
         return
     work.do(retention.flush_statistics)
-    for each in work.do(lambda conn: retention.list_vacuums(conn, work.removed)):
+    # A day that was made slim is a new table: nothing knows yet what is in it.
+    changed = work.removed | work.days_slimmed
+    for each in work.do(lambda conn: retention.list_vacuums(conn, changed)):
         work.check()
         work.run.progress("tidying up", len(work.vacuumed), 0)
         warnings = retention.vacuum(work.run.db, each.statement)
@@ -240,7 +160,7 @@ def _vacuum(work: _Work) -> None:
             work.vacuumed.append(each.table_name)
 
 
-def _note_sizes(work: _Work) -> None:
+def _note_sizes(work: Work) -> None:
     """Keep how large the large tables are, by which health sees the next day what has grown."""
     if work.run.dry_run:
         return
@@ -266,19 +186,17 @@ def _refuse_wrong_clock(run: Run, moment: Moment) -> None:
         )
 
 
-def _deadline() -> DeadlineExceeded:
-    return DeadlineExceeded(
-        "the deadline came before everything was removed", hint="the next run goes on; or give it --deadline 1h"
-    )
-
-
-def _result(work: _Work) -> Result:
+def _result(work: Work) -> Result:
     removed = {name: rows for name, rows in work.removed.items() if rows}
     counts = {
         "rows_removed": sum(work.removed.values()),
         **work.removed,
         "months_dropped": len(work.dropped),
         "months_made": len(work.made),
+        "days_dropped": len(work.days_dropped),
+        "days_slimmed": len(work.days_slimmed),
+        "payloads_removed": sum(work.days_slimmed.values()),
+        "days_made": len(work.days_made),
         "vacuumed": len(work.vacuumed),
         **work.megabytes,
     }
@@ -286,6 +204,9 @@ def _result(work: _Work) -> Result:
         "removed": work.removed,
         "months_dropped": work.dropped,
         "months_made": work.made,
+        "days_dropped": work.days_dropped,
+        "days_slimmed": work.days_slimmed,
+        "days_made": work.days_made,
         "vacuumed": work.vacuumed,
         "notes": work.notes,
         "first_kept_day": work.first_kept_day,
@@ -294,6 +215,7 @@ def _result(work: _Work) -> Result:
         f"{counts['rows_removed']} rows removed"
         + (f" ({', '.join(f'{rows} {name}' for name, rows in removed.items())})" if removed else ""),
         *_said_of_months(work),
+        *_said_of_days(work),
     ]
     if work.vacuumed:
         said.append(f"tidied up {', '.join(work.vacuumed)}")
@@ -307,7 +229,7 @@ def _result(work: _Work) -> Result:
     )
 
 
-def _said_of_months(work: _Work) -> list[str]:
+def _said_of_months(work: Work) -> list[str]:
     said: list[str] = []
     if work.first_kept_day is not None:
         whole = work.first_kept_day + timedelta(days=LONGEST_WINDOW_DAYS)
@@ -318,3 +240,19 @@ def _said_of_months(work: _Work) -> list[str]:
     if work.made:
         said.append(f"made {', '.join(work.made)}")
     return said
+
+
+def _said_of_days(work: Work) -> list[str]:
+    said: list[str] = []
+    if work.days_slimmed:
+        payloads = sum(work.days_slimmed.values())
+        said.append(f"removed {payloads} payloads of {_days(len(work.days_slimmed))} of {LOG}")
+    if work.days_dropped:
+        said.append(f"dropped {_days(len(work.days_dropped))} of {LOG}, the last {max(work.days_dropped)[-10:]}")
+    if work.days_made:
+        said.append(f"made {_days(len(work.days_made))} of {LOG}")
+    return said
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
