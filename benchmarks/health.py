@@ -1,7 +1,8 @@
-"""Measures health on a grown database beside its floor: python benchmarks/health.py [accounts] [days].
+"""Measures health on a grown database beside its floor: python benchmarks/health.py [accounts] [days] [deliveries].
 
-The floor is one plain connection that counts the rows of every table a look reads: a look cannot know less.
-A temporary Postgres with fsync on; the rows are made by SQL.
+The floor is one plain connection that counts the rows of every table a look reads, of the deliveries those of a day: a
+look cannot know less. A temporary Postgres with fsync on; the rows are made by SQL, a million deliveries a day until
+twenty minutes ago, so that every workspace is found silent and its past is looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ COUNT_ALL = (
     "    for table in ('sender_emails_cache', 'sender_email_daily', 'provider_performance_history', 'email_sync_logs',"
     " 'email_sync_log_workspaces', 'api_health_logs', 'workspace_sync_state'):\n"
     "        conn.execute(f'SELECT count(*) FROM {table}').fetchone()\n"
+    "    conn.execute(\"SELECT count(*) FROM webhook_delivery_log WHERE received_at > now() - interval '24 hours'\")"
+    ".fetchone()\n"
 )
+# What health and the view ask of the log of deliveries, and how long each takes.
+PARTS = ("webhook-silence", "webhook-success", "inbox")
+DELIVERIES_A_DAY = 1_000_000
 
 
 FILL = (
@@ -94,37 +100,100 @@ FILL = (
         (SELECT run_id FROM email_sync_logs WHERE job = 'poll-accounts' ORDER BY started_at DESC LIMIT 1)
     FROM generate_series(1, %(workspaces)s) AS w
     """,
+    """
+    INSERT INTO bisonsync_private.webhook_secrets (secret_sha256, bison_instance, bison_workspace_id, made_at)
+    SELECT sha256(w::text::bytea), 'sim', w, now() - interval '90 days' FROM generate_series(1, %(workspaces)s) AS w
+    """,
+    """
+    SELECT bisonsync_private.make_delivery_partitions(
+        (now() AT TIME ZONE 'UTC')::date - %(deliveries)s / %(deliveries_a_day)s - 1,
+        (now() AT TIME ZONE 'UTC')::date + 7
+    )
+    """,
+    # One in 20,000 is dead; every fifth came twice.
+    """
+    INSERT INTO webhook_delivery_log (
+        received_at, source, event_type, bison_instance, bison_workspace_id, hook_instance, hook_workspace_id,
+        occurred_at, occurred_rule, payload, dedup_key, dedup_rule, status, success, attempts, error_message,
+        processing_time_ms, processed_at, processor_version
+    )
+    SELECT
+        t.at, 'receiver', 'email_sent', 'sim', 1 + n %% %(workspaces)s, 'sim', 1 + n %% %(workspaces)s,
+        t.at, 'campaign_event.created_at', '{"event": {"type": "EMAIL_SENT"}, "data": {"campaign_event": {"id": 1}}}',
+        'campaign_event:' || n, 'campaign_event.id', s.status, s.status <> 'dead', 1,
+        CASE WHEN s.status = 'dead' THEN 'data is missing or no object' END, 1, t.at, 1
+    FROM generate_series(1, %(deliveries)s) AS n
+    CROSS JOIN LATERAL (
+        SELECT now() - interval '20 minutes' - (%(deliveries)s - n) * interval '1 day' / %(deliveries_a_day)s AS at
+    ) AS t
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN n %% 20000 = 0 THEN 'dead' WHEN n %% 5 = 0 THEN 'duplicate' ELSE 'processed' END AS status
+    ) AS s
+    """,
+    """
+    INSERT INTO webhook_event_keys (
+        bison_instance, bison_workspace_id, event_type, dedup_key, occurred_at, delivery_id, metric
+    )
+    SELECT
+        'sim', 1 + n %% %(workspaces)s,
+        (ARRAY['email_sent', 'lead_replied', 'email_opened', 'email_send_failed'])[1 + n %% 4],
+        'campaign_event:' || n, now() - n * interval '1 day' / %(deliveries_a_day)s, n, 'emails_sent'
+    FROM generate_series(1, %(deliveries)s / 10) AS n
+    """,
     "VACUUM ANALYZE",
 )
 
 
-def fill(dsn: str, accounts: int, days: int) -> None:
+def fill(dsn: str, accounts: int, days: int, deliveries: int) -> None:
     """An agency that has been polled every 3 minutes for 30 days and snapshotted for ``days``."""
-    values = {"workspaces": WORKSPACES, "accounts": accounts, "days": days}
+    values = {
+        "workspaces": WORKSPACES,
+        "accounts": accounts,
+        "days": days,
+        "deliveries": deliveries,
+        "deliveries_a_day": DELIVERIES_A_DAY,
+    }
     with psycopg.connect(dsn, autocommit=True, cursor_factory=psycopg.ClientCursor) as conn:
         for statement in FILL:
             conn.execute(statement, values)
 
 
 def main() -> None:
-    accounts, days = (int(text) for text in (sys.argv[1:3] if len(sys.argv) > 2 else ("5000", "90")))
+    given = [int(text) for text in sys.argv[1:]]
+    accounts, days, deliveries = [*given, *(5_000, 90, 10_000_000)[len(given) :]]
     with database() as dsn:
         env = environment(dsn)
         bisonsync(env, "migrate")
-        fill(dsn, accounts, days)
+        fill(dsn, accounts, days, deliveries)
         columns: dict[str, list[float]] = {"health": [], "floor": []}
         for _ in range(6):
             for name, command in (
                 ("health", [PYTHON, "-m", "bisonsync", "health", "--json"]),
                 ("floor", [PYTHON, "-c", COUNT_ALL, dsn]),
             ):
-                began = time.perf_counter()
-                done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-                columns[name].append(time.perf_counter() - began)
-                if done.stderr:
-                    sys.exit(done.stderr)
+                columns[name].append(timed(command, env))
         health, floor = (statistics.median(column[1:]) for column in columns.values())
-        print(f"health, {accounts:,} accounts, {days} days: {health:.2f} s; counting the same tables: {floor:.2f} s")
+        size = f"{accounts:,} accounts, {days} days, {deliveries:,} deliveries"
+        print(f"health, {size}: {health:.2f} s; counting the same tables: {floor:.2f} s")
+        alone = [
+            min(timed([PYTHON, "-m", "bisonsync", "health", part], env) for _ in range(3)) for part in ("clock", *PARTS)
+        ]
+        for part, seconds in zip(PARTS, alone[1:], strict=True):
+            print(f"{part}: {seconds - alone[0]:.2f} s more than a look at the clock")
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            began = time.perf_counter()
+            conn.execute("SELECT * FROM webhook_health").fetchall()
+            print(f"the view webhook_health: {time.perf_counter() - began:.2f} s")
+
+
+def timed(command: list[str], env: dict[str, str]) -> float:
+    """Run a command; stops at the first that says something of errors."""
+    began = time.perf_counter()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if done.stderr:
+        sys.exit(done.stderr)
+    return seconds
 
 
 if __name__ == "__main__":
