@@ -135,6 +135,18 @@ def test_silence_of_all_is_critical_at_once_and_asks_the_receiver(db: str, conn:
     assert silence(db).hint.startswith("curl -fsS http://127.0.0.1:8080/healthz")
 
 
+def test_silence_of_several_is_not_that_of_all_while_others_receive(db: str, conn: Connection) -> None:
+    for number in (1, 2, 3):
+        add_habit(conn, number)
+        came(conn, number, ago(minutes=16))
+    came(conn, 3, ago(minutes=1))
+
+    result = silence(db)
+
+    assert (result.state, len(result.findings)) == ("WARNING", 2)
+    assert result.findings[0].detail.endswith("; 1 more of sim receives")
+
+
 def test_silence_of_one_instance_is_told_from_that_of_all(db: str, conn: Connection) -> None:
     add_habit(conn, 1)
     add_habit(conn, 1, instance="two")
