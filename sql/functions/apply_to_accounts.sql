@@ -30,7 +30,8 @@ BEGIN
                     ELSE u.occurred_at
                 END AS told_at
             FROM unnest(p_events) AS u
-            WHERE u.verdict IN ('apply', 'again') AND u.event_type ~ '^(email_account_|warmup_)'
+            -- Other types may be named like these; of them no account is read.
+            WHERE u.verdict IN ('apply', 'again') AND u.event_type ~ '^(email_account_|warmup_)' AND u.account IS NOT NULL
         ) AS e
         LEFT JOIN public.workspace_sync_state AS s
             ON

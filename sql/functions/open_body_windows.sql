@@ -23,7 +23,8 @@ BEGIN
                             AND k.dedup_key < e.dedup_key || ';'
                             AND k.occurred_at > e.occurred_at - interval '10 minutes'
                             AND k.occurred_at < e.occurred_at + interval '10 minutes'
-                        ORDER BY k.occurred_at
+                        -- One that took effect keeps its own, also beside others that came with it.
+                        ORDER BY k.delivery_id <> e.id, k.occurred_at
                         LIMIT 1
                     ),
                     e.dedup_key || ':' || (

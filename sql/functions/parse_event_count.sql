@@ -3,7 +3,7 @@ RETURNS bigint
 LANGUAGE sql
 IMMUTABLE
 AS $$
-    SELECT CASE WHEN told #>> '{}' ~ '^\d{1,18}$' THEN (told #>> '{}')::bigint END
+    SELECT CASE WHEN told #>> '{}' ~ '^[0-9]{1,18}$' THEN (told #>> '{}')::bigint END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.parse_event_count(jsonb) IS

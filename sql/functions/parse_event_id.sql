@@ -10,7 +10,7 @@ AS $$
             CASE WHEN strpos(told::text, '.') = 0 THEN left(told::text, 100) ELSE left(trim_scale(told::numeric)::text, 100) END
         WHEN 'string' THEN
             CASE
-                WHEN btrim(told #>> '{}') ~ '^\d{1,100}$' THEN coalesce(nullif(ltrim(btrim(told #>> '{}'), '0'), ''), '0')
+                WHEN btrim(told #>> '{}') ~ '^[0-9]{1,100}$' THEN coalesce(nullif(ltrim(btrim(told #>> '{}'), '0'), ''), '0')
                 WHEN length(btrim(told #>> '{}')) BETWEEN 1 AND 100 THEN btrim(told #>> '{}')
                 WHEN btrim(told #>> '{}') <> '' THEN encode(sha256(convert_to(told #>> '{}', 'UTF8')), 'hex')
             END

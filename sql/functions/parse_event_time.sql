@@ -15,7 +15,8 @@ AS $$
             AND substr(told, 15, 2) <= '59'
             AND substr(told, 18, 2) <= '59'
             THEN told::timestamptz
-        WHEN told !~ '^(19[7-9]|[2-9]\d\d)\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?( ?(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?))?)?$'
+        -- Not \d, which in some locales is any script's digit; and no text that is longer than Postgres reads.
+        WHEN told !~ '^(19[7-9]|[2-9][0-9][0-9])[0-9]-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,60})?)?( ?(Z|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?))?)?$'
             THEN NULL
         -- A day that its month does not have would raise.
         WHEN
@@ -25,7 +26,7 @@ AS $$
             )
             THEN NULL
         WHEN length(told) = 10 THEN (told || ' 00:00Z')::timestamptz
-        WHEN told ~ '(Z|[+-]\d\d(:?\d\d)?)$' AND length(told) > 11 THEN told::timestamptz
+        WHEN told ~ '(Z|[+-][0-9][0-9](:?[0-9][0-9])?)$' AND length(told) > 11 THEN told::timestamptz
         ELSE (told || 'Z')::timestamptz
     END
 $$;

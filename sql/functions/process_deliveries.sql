@@ -33,8 +33,17 @@ BEGIN
     -- Before any lock on the table: prune holds this one while a slim copy of a day takes the day's place.
     PERFORM pg_advisory_xact_lock_shared(hashtextextended('webhook_delivery_log days', 0));
     SELECT
-        array_agg(l.id), array_agg(l.received_at), array_agg(l.source), array_agg(l.hook_instance),
-        array_agg(l.hook_workspace_id), array_agg(l.status), array_agg(l.payload)
+        array_agg(l.id), array_agg(l.received_at), array_agg(l.source),
+        -- A name alone told whose it is: it stays so when the workspace is renamed, or another gets its name.
+        array_agg(
+            CASE WHEN l.source = 'legacy' AND l.dedup_key IS NOT NULL THEN l.bison_instance ELSE l.hook_instance END
+        ),
+        array_agg(
+            CASE
+                WHEN l.source = 'legacy' AND l.dedup_key IS NOT NULL THEN l.bison_workspace_id ELSE l.hook_workspace_id
+            END
+        ),
+        array_agg(l.status), array_agg(l.payload)
     INTO ids, received_ats, sources, hook_instances, hook_workspace_ids, statuses, payloads
     FROM (
         SELECT d.*
@@ -81,8 +90,12 @@ BEGIN
         WHERE
             l.id = e.id
             AND l.received_at = e.received_at
-            -- It was counted when it was not too old yet.
-            AND NOT (e.verdict = 'ignored' AND l.status IN ('processed', 'duplicate') AND e.dedup_key IS NULL)
+            -- It was counted when it was not too old yet, or when it was known whose it is.
+            AND NOT (
+                e.verdict IN ('ignored', 'unknown_workspace', 'mismatch')
+                AND l.status IN ('processed', 'duplicate')
+                AND e.dedup_key IS NULL
+            )
         RETURNING
             l.id, l.received_at, l.status, l.event_type, l.bison_instance, l.bison_workspace_id, l.error_message;
         RETURN;

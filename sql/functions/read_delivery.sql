@@ -64,8 +64,9 @@ AS $$
         END,
         CASE WHEN r.wanted_rule = 'increment.id' THEN p.legacy_amount ELSE 1 END,
         -- An id of another shape, or beyond what a lead can have, is as none: the event counts, without a row of its lead.
+        -- Not \d: in some locales that is any script's digit, which bigint refuses.
         CASE
-            WHEN r.wanted_rule IN ('campaign_event.id', 'reply.id') AND r.lead_id ~ '^\d{1,18}$' THEN r.lead_id::bigint
+            WHEN r.wanted_rule IN ('campaign_event.id', 'reply.id') AND r.lead_id ~ '^[0-9]{1,18}$' THEN r.lead_id::bigint
         END,
         CASE WHEN jsonb_typeof(p.lead) = 'object' THEN p.lead END,
         CASE WHEN jsonb_typeof(p.reply -> 'uuid') = 'string' THEN p.reply ->> 'uuid' END,
@@ -104,7 +105,7 @@ AS $$
                 WHEN 'unsubscribes' THEN 'unsubscribed'
                 WHEN 'unique_replies' THEN 'unique_replies'
             END AS legacy_metric,
-            CASE WHEN b.part ->> 'increment_by' ~ '^-?\d{1,9}$' THEN (b.part ->> 'increment_by')::bigint END AS legacy_amount
+            CASE WHEN b.part ->> 'increment_by' ~ '^-?[0-9]{1,9}$' THEN (b.part ->> 'increment_by')::bigint END AS legacy_amount
         OFFSET 0
     ) AS p
     CROSS JOIN LATERAL (
@@ -256,7 +257,7 @@ AS $$
                     ELSE w.workspace_id
                 END AS workspace_id
             FROM (
-                SELECT CASE WHEN r.workspace_id ~ '^\d{1,18}$' THEN r.workspace_id::bigint END AS workspace_id OFFSET 0
+                SELECT CASE WHEN r.workspace_id ~ '^[0-9]{1,18}$' THEN r.workspace_id::bigint END AS workspace_id OFFSET 0
             ) AS w
             OFFSET 0
         ) AS n
@@ -337,12 +338,12 @@ AS $$
                     THEN 'data.scheduled_email.id is neither number nor text'
                 WHEN
                     r.wanted_rule = 'sender_email.id+updated_at'
-                    AND bisonsync_private.parse_event_id(p.sender_email -> 'id') !~ '^\d{1,18}$' IS NOT FALSE
+                    AND bisonsync_private.parse_event_id(p.sender_email -> 'id') !~ '^[0-9]{1,18}$' IS NOT FALSE
                     THEN 'data.sender_email.id is missing or no number'
                 WHEN r.wanted_rule = 'increment.id' AND p.legacy_metric IS NULL
                     THEN 'there is no counter named ' || coalesce(left(p.part ->> 'metric', 100), 'nothing')
                 WHEN r.wanted_rule = 'increment.id' AND p.legacy_amount IS NULL THEN 'increment_by is no whole number'
-                WHEN jsonb_typeof(p.workspace_id) NOT IN ('number', 'string', 'null') OR r.workspace_id !~ '^\d{1,18}$'
+                WHEN jsonb_typeof(p.workspace_id) NOT IN ('number', 'string', 'null') OR r.workspace_id !~ '^[0-9]{1,18}$'
                     THEN 'event.workspace_id is no number'
                 WHEN r.workspace_id IS NULL AND hook_instance IS NULL AND r.wanted_rule <> 'increment.id'
                     THEN 'event.workspace_id is missing, and it came to no workspace''s own address'
