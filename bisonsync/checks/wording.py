@@ -10,7 +10,19 @@ from bisonsync.run import WorkspaceKey, label
 _STEPS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 _LONGEST = 160
 # Commands that have commands of their own: their jobs bear both names.
-_GROUPS = frozenset({"alerts", "config", "dashboard", "db", "migrate", "runs", "schedule", "workspaces"})
+_GROUPS = (
+    "alerts",
+    "config",
+    "dashboard",
+    "db",
+    "dead-letters",
+    "inbox",
+    "migrate",
+    "runs",
+    "schedule",
+    "webhooks",
+    "workspaces",
+)
 
 
 def span(seconds: float) -> str:
@@ -28,8 +40,8 @@ def named(key: WorkspaceKey, name: str | None) -> str:
 
 def command(job: str) -> str:
     """The command line of a job: ``bisonsync workspaces discover``."""
-    first, _, rest = job.partition("-")
-    return f"bisonsync {first} {rest}" if first in _GROUPS else f"bisonsync {job}"
+    group = next((each for each in _GROUPS if job.startswith(f"{each}-")), None)
+    return f"bisonsync {job}" if group is None else f"bisonsync {group} {job.removeprefix(f'{group}-')}"
 
 
 def short(text: str | None) -> str:

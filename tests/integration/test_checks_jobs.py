@@ -380,10 +380,19 @@ def test_a_ping_that_failed_is_told(db: str, conn: Connection) -> None:
     assert result.hint.startswith("bisonsync prune  # ")
 
 
-def test_the_command_of_a_ping_is_one_that_there_is(db: str, conn: Connection) -> None:
-    pinged(conn, "workspaces-discover", last_error="HTTP 404")
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("workspaces-discover", "workspaces discover"),
+        ("webhooks-ensure", "webhooks ensure"),
+        ("dead-letters-retry", "dead-letters retry"),
+        ("replay-webhooks", "replay-webhooks"),
+    ],
+)
+def test_the_command_of_a_ping_is_one_that_there_is(db: str, conn: Connection, job: str, words: str) -> None:
+    pinged(conn, job, last_error="HTTP 404")
 
-    assert examine(db, "heartbeat").hint.startswith("bisonsync workspaces discover  # ")
+    assert examine(db, "heartbeat").hint.startswith(f"bisonsync {words}  # ")
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(540, "OK"), (541, "WARNING")])
