@@ -112,7 +112,8 @@ def _judge_mismatches(look: Look, rows: Sequence[Mismatch]) -> list[_Told]:
         count = _count(row.deliveries, "mismatch", "mismatches")
         detail = f"{count}, the last {_ago(look, row.last_at)}: {short(row.reason)}"
         hint = f"bisonsync inbox list --status mismatch; bisonsync webhooks list -w {label(row.key)}"
-        told.append(_Told(Finding(named(row.key, row.name), CRITICAL, detail, row.key, kinds=("mismatch",)), hint))
+        # Of no workspace: its client's own channel must not hear of another.
+        told.append(_Told(Finding(named(row.key, row.name), CRITICAL, detail, kinds=("mismatch",)), hint))
     return told
 
 
