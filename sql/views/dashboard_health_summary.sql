@@ -140,5 +140,5 @@ COMMENT ON COLUMN public.dashboard_health_summary.score IS 'From 0 to 100: the m
 COMMENT ON COLUMN public.dashboard_health_summary.state IS
     'The worst state of a part: OK from 95 on, WARNING from 50 on, else CRITICAL; UNKNOWN without data, which is worse than WARNING.';
 COMMENT ON COLUMN public.dashboard_health_summary.parts IS
-    'freshness, completeness, runs, connected, validation, api, history: each score, weight, state and detail; null: not in use, and not counted.';
+    'freshness, completeness, runs, connected, validation, api, history: each score, weight, state and detail. webhooks: null, and not counted, for readers may not see the inbox: how they fare is in webhook_health.';
 COMMENT ON COLUMN public.dashboard_health_summary.as_of IS 'The moment it was computed.';
