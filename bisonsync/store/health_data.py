@@ -141,9 +141,3 @@ def count_read_lists(conn: Connection) -> int:
     """How many lists of active workspaces were ever tried."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(_Q["count_read_lists"]).fetchone() or 0
-
-
-def has_table(conn: Connection, name: str) -> bool:
-    """Whether there is a table of this name."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return bool(cursor.execute(_Q["find_table"], {"name": name}).fetchone())

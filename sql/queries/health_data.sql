@@ -175,7 +175,3 @@ SELECT count(*)
 FROM workspace_sync_state AS s
 INNER JOIN client_registry AS r USING (bison_instance, bison_workspace_id)
 WHERE r.is_active AND s.last_attempt_at IS NOT NULL;
-
--- name: find_table
--- Whether there is a table or view of this name in public.
-SELECT to_regclass('public.' || quote_ident(%(name)s::text)) IS NOT NULL;
