@@ -499,7 +499,7 @@ def test_f26_an_event_that_is_committed_while_the_merge_runs_is_not_undone(offic
 
     office.poll()
     event, gone = sorted(office.sandbox.world.workspaces[1].accounts)[:2]
-    office.sandbox.world.change(event, status="Connected", emails_sent_count=10**6)
+    office.sandbox.world.change(event, status="Connected", daily_limit=77)
     office.sandbox.world.remove(gone)
     with psycopg.connect(office.dsn) as other:
         other.execute(
