@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ class Waits:
 
 
 @contextmanager
-def asking(dsn: str, day: datetime) -> Iterator[Waits]:
+def asking(dsn: str, day: datetime) -> Generator[Waits]:
     """Sessions that receive, read the last hour through the whole table, and write to a row of the day, all along."""
     waits, is_over = Waits(), threading.Event()
     with psycopg.connect(dsn) as conn:
