@@ -6,7 +6,7 @@ import json
 import threading
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -165,6 +165,31 @@ def delivery_of(event: StoredEvent, key: WorkspaceKey, now: datetime) -> Deliver
     return Delivery(body.text, "events", raw=body.raw, received_at=received_at, hook=key)
 
 
+def problems_of(name: str, unapplied: Sequence[Outcome]) -> tuple[Problem, ...]:
+    """What was stored of a workspace and could not be applied; ``name`` is the workspace's."""
+    problems: list[Problem] = []
+    for statuses, kind, exit_code, what, hint in (
+        (("mismatch",), "mismatch", GuardRefused.exit_code, "are of another workspace", "inbox list"),
+        (("failed", "dead"), "event", 3, "could not be applied", "dead-letters list"),
+    ):
+        found = [outcome for outcome in unapplied if outcome.status in statuses]
+        if found:
+            first = found[0]
+            # What Postgres says of one that failed may quote its values.
+            why = f", {first.error_message}" if first.status != "failed" else ""
+            said = f"{first.event_type or 'no type'}{why}"
+            problems.append(
+                Problem(
+                    kind,
+                    f"{name}: {len(found)} of the events pulled {what}, the first: {said}",
+                    f"they are kept: bisonsync {hint} -w {name}",
+                    name,
+                    exit_code,
+                )
+            )
+    return tuple(problems)
+
+
 def _walk(low: datetime, now: datetime, kind: Any) -> Walk:
     # A host that keeps longer is not asked for more; one that ignores the filter is left when it goes too far back.
     return Walk(low, now - KEPT - WHOLE_EVERY, now, kind, is_filtered=low > now - KEPT)
@@ -205,7 +230,7 @@ class _WorkspacePull:
             return self._failed(
                 BisonsyncError(f"{type(error).__name__}: {error}", hint="this is a bug; the traceback is above")
             )
-        return self._outcome("complete", self._problems())
+        return self._outcome("complete", problems_of(label(self._row.key), self._unapplied))
 
     def _pull_all(self) -> None:
         now = self._run.control.run(self._start)
@@ -306,28 +331,6 @@ class _WorkspacePull:
         self._pull, self._counts = pull, stored.counts
         self._unapplied += stored.unapplied
 
-    def _problems(self) -> tuple[Problem, ...]:
-        """What was stored and could not be applied."""
-        name = label(self._row.key)
-        problems: list[Problem] = []
-        for statuses, kind, exit_code, what, hint in (
-            (("mismatch",), "mismatch", GuardRefused.exit_code, "are of another workspace", "inbox list"),
-            (("failed", "dead"), "event", 3, "could not be applied", "dead-letters list"),
-        ):
-            found = [outcome for outcome in self._unapplied if outcome.status in statuses]
-            if found:
-                said = f"{found[0].event_type or 'no type'}, {found[0].error_message}"
-                problems.append(
-                    Problem(
-                        kind,
-                        f"{name}: {len(found)} of the events pulled {what}, the first: {said}",
-                        f"they are kept: bisonsync {hint} -w {name}",
-                        name,
-                        exit_code,
-                    )
-                )
-        return tuple(problems)
-
     def _failed(self, error: BisonsyncError) -> WorkspaceOutcome:
         name = label(self._row.key)
         verdict: WorkspaceVerdict = "incomplete" if self._is_committed else "failed"
@@ -346,7 +349,7 @@ class _WorkspacePull:
             # The failure itself is reported by the run; its note in the state table is only a copy.
             with suppress(BisonsyncError):
                 self._run.db.run(note, lock_attempts=1)
-        return self._outcome(verdict, (problem, *self._problems()))
+        return self._outcome(verdict, (problem, *problems_of(label(self._row.key), self._unapplied)))
 
     def _outcome(
         self, verdict: WorkspaceVerdict, problems: tuple[Problem, ...] = (), note: str = ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from cli import wait_until
 from conftest import named
 from psycopg.sql import SQL, Identifier
 
+from bisonsync.jobs.pull_events import problems_of
 from bisonsync.store import migrations, webhooks
 from bisonsync.store.webhooks import Delivery, Outcome
 
@@ -46,7 +49,7 @@ def told(kind: str = "EMAIL_SENT", data: object = None, *, workspace: object = 2
     return {"event": {"type": kind, "workspace_id": workspace} | event, "data": {} if data is None else data}
 
 
-def sent(number: object = 1, *, created_at: str = YESTERDAY, **event: object) -> Object:
+def sent(number: object = 1, *, created_at: str = YESTERDAY, **event: Any) -> Object:
     return told(data={"campaign_event": {"id": number, "created_at": created_at}}, **event)
 
 
@@ -144,7 +147,7 @@ def test_equal_bodies_of_one_batch_stay_what_they_are_when_replayed(inbox: Conne
     ],
     ids=["renamed", "not the only one", "names exchanged"],
 )
-def test_what_a_workspace_s_name_counted_stays_its_own(inbox: Connection, change: str) -> None:
+def test_what_a_workspace_s_name_counted_stays_its_own(inbox: Connection, change: LiteralString) -> None:
     inbox.execute("SELECT increment_metric('Acme', 'emails_sent', 5)")
     inbox.execute(change)
     assert (replay(inbox), counted(inbox)) == (["processed"], {"north/1": 5})
@@ -173,3 +176,43 @@ def test_an_instance_s_new_settings_take_nothing_back(
     assert (replay(inbox), counted(inbox)) == (["processed", "duplicate"], {"north/2": 1})
     use(inbox, BASE_URLS)
     assert (replay(inbox), counted(inbox)) == (["processed", "duplicate"], {"north/2": 1})
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_account_that_another_makes_meanwhile_is_updated(inbox: Connection, db: str, count: int) -> None:
+    outcomes: list[Outcome] = []
+    bodies = [
+        told("EMAIL_ACCOUNT_DISCONNECTED", {"sender_email": {"id": 7 + n, "updated_at": NOW.isoformat()}})
+        for n in range(count)
+    ]
+    with psycopg.connect(db) as poll, psycopg.connect(db, autocommit=True) as receiver:
+        poll.execute(
+            "INSERT INTO sender_emails_cache (bison_instance, bison_workspace_id, bison_account_id, workspace_name,"
+            " email_address, status) VALUES ('north', 2, 7, 'Beta', 'sam@example.com', 'Connected')"
+        )
+        thread = threading.Thread(target=lambda: outcomes.extend(deliver(receiver, *bodies)))
+        thread.start()
+        waits = "SELECT true FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+        wait_until(lambda: inbox.execute(waits, [receiver.info.backend_pid]).fetchone(), "the event waits for the poll")
+        poll.commit()
+        thread.join()
+    assert [outcome.status for outcome in outcomes] == ["processed"] * count
+    assert [outcome.id for outcome in outcomes] == list(range(1, count + 1)), "applied at once, not one by one"
+    found = inbox.execute("SELECT email_address, status FROM sender_emails_cache WHERE bison_account_id = 7").fetchall()
+    assert found == [("sam@example.com", "Not connected")]
+
+
+def test_a_pull_tells_the_rules_reasons_but_not_what_postgres_says(inbox: Connection) -> None:
+    inbox.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'cannot take %', NEW.lead_email; END $$"
+    )
+    inbox.execute("CREATE TRIGGER refuse BEFORE INSERT ON client_leads FOR EACH ROW EXECUTE FUNCTION refuse()")
+    lead = {"id": 3, "email": "ann@example.org"}
+    event = told(data={"campaign_event": {"id": 1, "created_at": YESTERDAY}, "lead": lead})
+    failed, dead = deliver(inbox, event, told(data=[]), hook=("north", 2))
+    assert failed.error_message == "cannot take ann@example.org"
+    (problem,) = problems_of("north/2", [failed, dead])
+    assert problem.message == "north/2: 2 of the events pulled could not be applied, the first: email_sent"
+    (problem,) = problems_of("north/2", [dead])
+    assert problem.message.endswith("the first: email_sent, data is missing or no object")
