@@ -241,10 +241,12 @@ def test_what_changes_while_a_day_is_copied_is_not_lost(db: str, conn: Connectio
             "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", [other.info.backend_pid]
         ).fetchall():
             assert slim.is_alive()
-        conn.execute("UPDATE webhook_delivery_log SET attempts = 99 WHERE id = %s", [ids[0]])
-        conn.execute("UPDATE webhook_delivery_log SET status = 'processed', attempts = 98 WHERE id = %s", [dead])
-        conn.execute("SELECT pg_advisory_unlock(77)")
-        slim.join()
+        try:
+            conn.execute("UPDATE webhook_delivery_log SET attempts = 99 WHERE id = %s", [ids[0]])
+            conn.execute("UPDATE webhook_delivery_log SET status = 'processed', attempts = 98 WHERE id = %s", [dead])
+        finally:
+            conn.execute("SELECT pg_advisory_unlock(77)")
+            slim.join()
 
     rows = dict(conn.execute("SELECT id, attempts FROM webhook_delivery_log WHERE attempts > 0").fetchall())
     assert rows == {ids[0]: 99, dead: 98}

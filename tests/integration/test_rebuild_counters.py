@@ -210,6 +210,33 @@ def test_a_repair_sees_what_the_receiver_that_it_waited_for_has_counted(db: str,
     assert differences(counted) == []
 
 
+def test_nobody_counts_between_the_fold_and_the_repair(db: str, counted: Connection) -> None:
+    spoil(counted)
+    counted.execute("ALTER FUNCTION bisonsync_private.compare_counters RENAME TO compare_at_once")
+    counted.execute(
+        "CREATE FUNCTION bisonsync_private.compare_counters(text[], bigint[], date, date) RETURNS TABLE (bison_instance"
+        " text, bison_workspace_id bigint, metric_month date, counter text, stored bigint, folded bigint)"
+        " LANGUAGE plpgsql AS $$ BEGIN"
+        " RETURN QUERY SELECT * FROM bisonsync_private.compare_at_once($1, $2, $3, $4);"
+        " PERFORM pg_advisory_lock_shared(77); END $$"
+    )
+    counted.execute("SELECT pg_advisory_lock(77)")
+    with psycopg.connect(db, autocommit=True) as receiver, psycopg.connect(db, autocommit=True) as other:
+        repair = threading.Thread(target=lambda: counters.repair(other, "sim", 1, THIS_MONTH))
+        repair.start()
+        wait_until(lambda: waits(counted, other.info.backend_pid), "the repair has folded")
+        receiver.execute("SET lock_timeout = '100ms'")
+        try:
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                deliver(receiver, [event(100)])
+        finally:
+            counted.execute("SELECT pg_advisory_unlock(77)")
+            repair.join()
+        deliver(receiver, [event(100)])
+
+    assert differences(counted) == []
+
+
 # What cannot be folded
 
 
