@@ -40,13 +40,14 @@ BEGIN
         LOOP
             EXECUTE format('REVOKE ALL ON public.%I FROM %s', partition, grantee);
         END LOOP;
+        -- Nobody may put more of that day there between the look and the attaching, which would refuse it.
+        LOCK TABLE public.webhook_delivery_log_default IN ACCESS EXCLUSIVE MODE;
         -- What came on that day already, while there was no place for it.
         IF EXISTS (
             SELECT
             FROM public.webhook_delivery_log_default AS l
             WHERE l.received_at >= day::timestamp AT TIME ZONE 'UTC' AND l.received_at < (day + 1)::timestamp AT TIME ZONE 'UTC'
         ) THEN
-            LOCK TABLE public.webhook_delivery_log_default IN ACCESS EXCLUSIVE MODE;
             EXECUTE format(
                 'WITH moved AS (DELETE FROM public.webhook_delivery_log_default WHERE received_at >= %L AND received_at < %L RETURNING *)'
                 ' INSERT INTO public.%I SELECT * FROM moved',

@@ -4,13 +4,13 @@ LANGUAGE sql
 IMMUTABLE
 AS $$
     SELECT CASE
-        WHEN account_type ~* 'google|gmail' THEN 'Google'
-        WHEN account_type ~* 'microsoft|outlook' THEN 'Microsoft'
-        WHEN mail_host ~* '(^|\.)(gmail|google|googlemail)\.com$' THEN 'Google'
-        WHEN mail_host ~* '(^|\.)(outlook|office365|hotmail|live|microsoft)\.com$' THEN 'Microsoft'
-        WHEN mail_host ~* '(^|\.)(yahoo|ymail|yahoodns)\.(com|net)$' THEN 'Yahoo'
-        WHEN mail_host ~* '(^|\.)(icloud|me|mac)\.com$' THEN 'iCloud'
-        WHEN mail_host ~* '(^|\.)aol\.com$' THEN 'AOL'
+        WHEN left(account_type, 200) ~* 'google|gmail' THEN 'Google'
+        WHEN left(account_type, 200) ~* 'microsoft|outlook' THEN 'Microsoft'
+        WHEN right(mail_host, 255) ~* '(^|\.)(gmail|google|googlemail)\.com$' THEN 'Google'
+        WHEN right(mail_host, 255) ~* '(^|\.)(outlook|office365|hotmail|live|microsoft)\.com$' THEN 'Microsoft'
+        WHEN right(mail_host, 255) ~* '(^|\.)(yahoo|ymail|yahoodns)\.(com|net)$' THEN 'Yahoo'
+        WHEN right(mail_host, 255) ~* '(^|\.)(icloud|me|mac)\.com$' THEN 'iCloud'
+        WHEN right(mail_host, 255) ~* '(^|\.)aol\.com$' THEN 'AOL'
         ELSE 'Unknown'
     END
 $$;
