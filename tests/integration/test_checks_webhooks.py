@@ -219,6 +219,18 @@ def test_silence_forgives_a_day_that_ends_half_an_hour_early(
     assert silence(db).state == state
 
 
+def test_silence_over_night_does_not_count_the_evening_with_the_morning(db: str, conn: Connection) -> None:
+    """In other weeks the evening was a little longer, and the morning begins in a quarter of an hour."""
+    add_workspace(conn, 1)
+    came(conn, 1, ago(days=35))
+    for days in WEEKS:
+        came(conn, 1, ago(days=days, hours=15, minutes=-20), 10)
+        came(conn, 1, ago(days=days, minutes=-15), 10)
+    came(conn, 1, ago(hours=15))
+
+    assert silence(db).state == "OK"
+
+
 @pytest.mark.parametrize(("minutes", "state"), [(9, "OK"), (10, "WARNING")])
 def test_silence_waits_10_minutes_for_what_begins_late(db: str, conn: Connection, minutes: int, state: str) -> None:
     """In other weeks the first came so long before this time of day."""
@@ -319,17 +331,17 @@ def test_silence_is_not_excused_by_a_mirror_that_nobody_read_since(db: str, conn
     assert silence(db).state == "OK"
 
 
-@pytest.mark.parametrize(("sent", "state"), [(500, "OK"), (501, "CRITICAL")])
+@pytest.mark.parametrize(("days", "sent", "state"), [(2, 500, "OK"), (2, 501, "CRITICAL"), (0.4, 500, "CRITICAL")])
 def test_silence_of_days_is_right_where_no_account_has_sent_since(
-    db: str, conn: Connection, sent: int, state: str
+    db: str, conn: Connection, days: float, sent: int, state: str
 ) -> None:
-    """Somebody changed a limit, which is no mail."""
+    """Somebody changed a limit, which is no mail. What was recorded today may have been sent since."""
     add_habit(conn, 1)
-    came(conn, 1, ago(days=2))
+    came(conn, 1, ago(days=days))
     add_state(conn, 1, last_complete_at=ago(minutes=1))
     account(conn, 1, updated_at=ago(minutes=40), emails_sent_count=sent)
     conn.execute("SELECT bisonsync_private.make_daily_partitions(date '2026-01-01', date '2026-01-31')")
-    day = {"snapshot_date": ago(days=2).date(), "bison_account_id": 1, "emails_sent_count": 500}
+    day = {"snapshot_date": ago(days=days).date(), "bison_account_id": 1, "emails_sent_count": 500}
     insert(conn, "sender_email_daily", bison_instance="sim", bison_workspace_id=1, **day)
 
     assert silence(db).state == state
