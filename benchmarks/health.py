@@ -7,13 +7,24 @@ twenty minutes ago, so that every workspace is found silent and its past is look
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psycopg
 from poll import PYTHON, bisonsync, database, environment
+from psycopg.conninfo import make_conninfo
+
+from bisonsync.checks import NAMES, find_check
+from bisonsync.checks.check import Look
+from bisonsync.checks.limits import merge_limits
+from bisonsync.clock import SystemClock
+from bisonsync.settings.models import RETENTION, SCHEDULE
+from bisonsync.store.db import Database
+from bisonsync.store.health import read_now
 
 WORKSPACES = 27
 COUNT_ALL = (
@@ -25,7 +36,7 @@ COUNT_ALL = (
     "    conn.execute(\"SELECT count(*) FROM webhook_delivery_log WHERE received_at > now() - interval '24 hours'\")"
     ".fetchone()\n"
 )
-# What health and the view ask of the log of deliveries, and how long each takes.
+# The checks that look at the log of deliveries.
 PARTS = ("webhook-silence", "webhook-success", "inbox")
 DELIVERIES_A_DAY = 1_000_000
 
@@ -175,15 +186,40 @@ def main() -> None:
         health, floor = (statistics.median(column[1:]) for column in columns.values())
         size = f"{accounts:,} accounts, {days} days, {deliveries:,} deliveries"
         print(f"health, {size}: {health:.2f} s; counting the same tables: {floor:.2f} s")
-        alone = [
-            min(timed([PYTHON, "-m", "bisonsync", "health", part], env) for _ in range(3)) for part in ("clock", *PARTS)
-        ]
-        for part, seconds in zip(PARTS, alone[1:], strict=True):
-            print(f"{part}: {seconds - alone[0]:.2f} s more than a look at the clock")
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            began = time.perf_counter()
+        spent = {name: server_seconds(dsn, name) for name in NAMES}
+        print(f"of that the server computes for {sum(spent.values()):.2f} s: ", end="")
+        print(", ".join(f"{name} {spent[name]:.2f} s" for name in PARTS))
+        with psycopg.connect(one_process(dsn), autocommit=True) as conn:
+            began = used(conn.info.backend_pid)
             conn.execute("SELECT * FROM webhook_health").fetchall()
-            print(f"the view webhook_health: {time.perf_counter() - began:.2f} s")
+            print(f"the view webhook_health: {used(conn.info.backend_pid) - began:.2f} s")
+
+
+def server_seconds(dsn: str, name: str) -> float:
+    """For how long the server computes for one check, whatever else the machine does."""
+    database = Database(one_process(dsn), application_name="benchmark", clock=SystemClock(), max_connections=1)
+    try:
+        now, pid = database.run(lambda conn: (read_now(conn), conn.info.backend_pid))
+        look = Look(
+            database=database, now=now, host_now=now, limits=merge_limits(), schedule=SCHEDULE, retention_days=RETENTION
+        )
+        find_check(name).look(look)
+        began = used(pid)
+        find_check(name).look(look)
+        return used(pid) - began
+    finally:
+        database.close()
+
+
+def one_process(dsn: str) -> str:
+    """The database without helpers whose work would not be seen."""
+    return make_conninfo(dsn, options="-c max_parallel_workers_per_gather=0")
+
+
+def used(pid: int) -> float:
+    """The processor time of a process in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def timed(command: list[str], env: dict[str, str]) -> float:
