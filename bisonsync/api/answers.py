@@ -156,8 +156,16 @@ def _parse(body: bytes) -> Any:
     try:
         return from_json(body)
     except ValueError:
-        # The faster parser refuses lone surrogates and byte order marks.
-        return json.loads(body)
+        # The faster parser refuses lone surrogates, byte order marks, and numbers that Python does not convert.
+        return json.loads(body, parse_int=_parse_int)
+
+
+def _parse_int(digits: str) -> int | str:
+    """A whole number; one too long for Python as its digits, so that it harms only the row that it is in."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _as_object(value: Any, name: str) -> Document:

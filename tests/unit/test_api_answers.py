@@ -154,6 +154,14 @@ def test_odd_text_is_read(text: str):
     assert judge(answer(body={"data": [{"id": 1, "name": text}]})).rows == [{"id": 1, "name": text}]
 
 
+def test_a_number_that_python_does_not_convert_harms_only_its_row():
+    digits = "-" + "9" * 5000
+
+    page = judge(answer(body=f'{{"data": [{{"id": 1, "odd": {digits}}}, {{"id": 2}}]}}'.encode()))
+
+    assert page.rows == [{"id": 1, "odd": digits}, {"id": 2}]
+
+
 def test_a_byte_order_mark_is_read_over():
     assert judge(answer(body=b"\xef\xbb\xbf" + json.dumps(PAGE).encode())).total == 1
 
