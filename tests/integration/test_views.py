@@ -147,7 +147,7 @@ def test_every_object_has_a_comment(conn: Connection) -> None:
         """
         WITH ours AS (SELECT oid, nspname FROM pg_namespace WHERE nspname IN ('public', 'bisonsync_private'))
         SELECT c.oid::regclass::text FROM pg_class AS c INNER JOIN ours AS n ON n.oid = c.relnamespace
-        WHERE obj_description(c.oid, 'pg_class') IS NULL
+        WHERE coalesce(obj_description(c.oid, 'pg_class'), obj_description(c.reltype, 'pg_type')) IS NULL
         UNION ALL
         SELECT c.oid::regclass || '.' || a.attname
         FROM pg_class AS c INNER JOIN ours AS n ON n.oid = c.relnamespace
