@@ -33,6 +33,8 @@ from bisonsync.payloads import read_body  # noqa: E402
 
 LINES_PER_FILE = 2_000
 EVENTS_PER_PAGE = 15
+# More often no command is killed; one that fails for good is not tried for ever.
+MOST_RUNS = 40
 # Out of so many kills: of the receiver, replay, pull, a backend (asked to end), a backend (and so the whole server).
 KINDS = {"receiver": 36, "replay": 18, "pull": 12, "backend": 31, "server": 3}
 
@@ -131,14 +133,16 @@ class Stage:
 
     def run(self, name: str, *arguments: str, may_exit: Sequence[int] = (0,)) -> int:
         """Run a command until it ends by itself, again and again where it was killed."""
-        while True:
+        code = 0
+        for _ in range(MOST_RUNS):
             code = self.spawn(name, *arguments).wait()
             del self.running[name]
             if code in may_exit:
                 return code
             # Killed, or the server was away for longer than it waits.
             if code not in (-signal.SIGKILL, 5, 6, 7):
-                raise AssertionError(f"{' '.join(arguments)} exited with {code}: see {self.folder}/{name}.log")
+                break
+        raise AssertionError(f"{' '.join(arguments)} exited with {code}: see {self.folder}/{name}.log")
 
     def document(self, *arguments: str, may_exit: Sequence[int] = (0,)) -> dict[str, Any]:
         """What a command prints with --json."""
