@@ -758,3 +758,9 @@ def test_inbox_tells_the_worst_first_and_how_many_more(db: str, inbox: Connectio
     assert result.state == "CRITICAL"
     assert [each.subject for each in result.findings] == ["sim/1 Client 1", "backlog", "dead letters", "sim/7"]
     assert result.detail.endswith("; and 1 more")
+
+    inbox.execute("DELETE FROM webhook_delivery_log WHERE status = 'mismatch'")
+
+    many = examine(db, "inbox", limits={"many_dead": 0})
+    assert (many.state, many.findings[0].subject) == ("CRITICAL", "dead letters")
+    assert many.hint == "bisonsync dead-letters list"
