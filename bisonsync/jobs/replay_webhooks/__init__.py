@@ -12,7 +12,7 @@ from bisonsync.jobs.replay_webhooks.crew import Crew, Limits
 from bisonsync.jobs.replay_webhooks.file import FileDeliveries
 from bisonsync.jobs.replay_webhooks.lines import NotReadable
 from bisonsync.jobs.replay_webhooks.log import UNTOUCHABLE, StoredDeliveries
-from bisonsync.jobs.replay_webhooks.notes import COUNTS, Notes, named
+from bisonsync.jobs.replay_webhooks.notes import COUNTS, Notes, named, some
 from bisonsync.run import Problem, Result, Run, label
 from bisonsync.store import replay
 from bisonsync.store.db import Connection
@@ -50,7 +50,7 @@ def replay_log(
     found = sum(tally.deliveries for tally in tallies)
     wanted = found if limits.rows is None else min(found, limits.rows)
     notes.counts["chosen"] = wanted
-    said = f"{found} deliveries {'are due' if choice is None else 'chosen'}{_spread(tallies)}"
+    said = f"{some(found)} {'due' if choice is None else 'chosen'}{_spread(tallies)}"
     said += f"; the first {wanted} of them" if wanted < found else ""
     if run.dry_run:
         notes.problems += _refused(choice, _by(tallies, "status"))
@@ -64,7 +64,7 @@ def replay_log(
     except BisonsyncError as end:
         notes.problems.append(Problem.of(end))
     notes.problems += _refused(choice, notes.counts)
-    return _result(notes, notes.said("deliveries"), tallies, committed=crew.committed)
+    return _result(notes, notes.said("delivery", "deliveries"), tallies, committed=crew.committed)
 
 
 def replay_file(
@@ -91,7 +91,7 @@ def replay_file(
     notes.problems = [*task.problems(), *notes.problems]
     kinds = dict(task.kinds.most_common())
     spread = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.items())
-    said = notes.said("lines") + (f" ({spread})" if spread else "")
+    said = notes.said("line", "lines") + (f" ({spread})" if spread else "")
     return _result(notes, said, [], committed=crew.committed, details={"kinds": kinds})
 
 

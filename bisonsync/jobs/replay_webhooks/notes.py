@@ -44,16 +44,16 @@ class Notes:
         """Those of single deliveries last: never with the error's own words, which may quote a payload."""
         found = list(self.problems)
         if count := self.counts["failed"]:
-            found.append(_of(self._failed, "event_failed", f"{_some(count)} failed, to be tried again"))
+            found.append(_of(self._failed, "event_failed", f"{some(count)} failed, to be tried again"))
         if count := self.counts["dead"]:
-            found.append(_of(self._dead, "event_dead", f"{_some(count)} can never be applied as they are"))
+            found.append(_of(self._dead, "event_dead", f"{some(count)} dead, not tried again by itself"))
         return tuple(found)
 
-    def said(self, unit: str) -> str:
+    def said(self, *units: str) -> str:
         """All of it in a line."""
         names = [name for name in COUNTS if name != "chosen" and self.counts[name]]
         parts = ", ".join(f"{self.counts[name]} {name.replace('_', ' ')}" for name in names)
-        return f"{self.counts['chosen']} {unit}{f': {parts}' if parts else ''}"
+        return f"{some(self.counts['chosen'], *units)}{f': {parts}' if parts else ''}"
 
 
 def named(ids: Sequence[int]) -> str:
@@ -62,8 +62,9 @@ def named(ids: Sequence[int]) -> str:
     return ", ".join(str(number) for number in ids[:MAX_IDS_NAMED]) + more
 
 
-def _some(count: int) -> str:
-    return f"{count} {'delivery' if count == 1 else 'deliveries'}"
+def some(count: int, one: str = "delivery", more: str = "deliveries") -> str:
+    """A count with its word."""
+    return f"{count} {one if count == 1 else more}"
 
 
 def _of(ids: Sequence[int], kind: str, what: str) -> Problem:
