@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from conftest import database
 
 from bisonsync.queries import load_queries, sql_dir
 
@@ -34,6 +36,13 @@ def numbered(text: str) -> str:
 
 def bare(text: str) -> str:
     return re.sub(r"--[^\n]*", "", text).strip()
+
+
+@pytest.fixture(scope="module")
+def conn(server: psycopg.Connection[Any], server_dsn: str, template: str) -> Iterator[psycopg.Connection[Any]]:
+    """One database for all: nothing here writes."""
+    with database(server, server_dsn, template) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.mark.parametrize("text", QUERIES)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import database
 
 from bisonsync.store import webhooks
 from bisonsync.store.webhooks import Delivery, Outcome
@@ -20,8 +21,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 YESTERDAY = (NOW - timedelta(days=1)).isoformat()
 
 
-@pytest.fixture
-def inbox(conn: Connection) -> Iterator[Connection]:
+def register(conn: Connection) -> None:
     """Two instances, each with a workspace 1; the first has a workspace 2 as well."""
     conn.execute(
         "INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name)"
@@ -33,7 +33,28 @@ def inbox(conn: Connection) -> Iterator[Connection]:
         store_bodies=False,
         base_urls={"north": "https://north.example.com", "south": "https://south.example.com:8443"},
     )
-    yield conn
+
+
+@pytest.fixture(scope="module")
+def shared(server: Connection, server_dsn: str, template: str) -> Iterator[Connection]:
+    """A connection to a database in which every test's transaction is rolled back."""
+    with database(server, server_dsn, template) as dsn, psycopg.connect(dsn) as connection:
+        register(connection)
+        connection.commit()
+        yield connection
+
+
+@pytest.fixture
+def inbox(shared: Connection) -> Iterator[Connection]:
+    yield shared
+    shared.rollback()
+
+
+@pytest.fixture
+def own_inbox(conn: Connection) -> Connection:
+    """A database of the test's own, for what is seen only once it is committed."""
+    register(conn)
+    return conn
 
 
 def told(kind: str = "EMAIL_SENT", data: object = None, *, workspace: object = 2, **event: object) -> Object:
@@ -302,8 +323,8 @@ def test_the_first_moment_told_is_when_it_happened(inbox: Connection, data: Obje
         ("", None),
     ],
 )
-def test_a_moment_is_read_or_none(conn: Connection, text: str, moment: datetime | None) -> None:
-    assert conn.execute("SELECT bisonsync_private.parse_event_time(%s)", [text]).fetchone() == (moment,)
+def test_a_moment_is_read_or_none(inbox: Connection, text: str, moment: datetime | None) -> None:
+    assert inbox.execute("SELECT bisonsync_private.parse_event_time(%s)", [text]).fetchone() == (moment,)
 
 
 def test_months_are_those_of_the_reporting_zone(inbox: Connection) -> None:
@@ -473,7 +494,9 @@ def test_tags_make_the_accounts_due(inbox: Connection) -> None:
     assert inbox.execute("SELECT due_since IS NOT NULL FROM workspace_sync_state").fetchone() == (True,)
 
 
-def test_listeners_are_told_once_for_each_change_set(inbox: Connection) -> None:
+def test_listeners_are_told_once_for_each_change_set(own_inbox: Connection) -> None:
+    inbox = own_inbox
+
     def heard() -> list[tuple[str, str]]:
         notes = [json.loads(note.payload) for note in inbox.notifies(timeout=0)]
         return sorted((note["table"], note["workspace"]) for note in notes)
@@ -546,7 +569,8 @@ def test_a_failed_one_is_tried_seven_times_more_and_then_dead(poisoned: Connecti
     assert counted(poisoned) == {"sent": 1}
 
 
-def test_a_lock_that_another_holds_raises_for_a_batch_and_fails_a_lone_one(inbox: Connection, db: str) -> None:
+def test_a_lock_that_another_holds_raises_for_a_batch_and_fails_a_lone_one(own_inbox: Connection, db: str) -> None:
+    inbox = own_inbox
     deliver(inbox, sent(1))
     with psycopg.connect(db) as other:
         other.execute("UPDATE client_metrics SET as_of = now()")
