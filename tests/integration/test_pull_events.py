@@ -157,6 +157,9 @@ def test_a_pull_that_finds_nothing_new_writes_a_few_rows_for_each_workspace(offi
 
     outcome = pull(office)
 
+    # A commit that is flushed, and with it every one before.
+    office.conn.execute("SET synchronous_commit = on")
+    office.conn.execute("SELECT pg_logical_emit_message(true, 'test', 'flushed')")
     lines = [
         row[0] for row in office.conn.execute("SELECT data FROM pg_logical_slot_get_changes('unchanged', NULL, NULL)")
     ]
