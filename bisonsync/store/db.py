@@ -38,6 +38,8 @@ _CONNECTION_DEFAULTS = {
     "keepalives_count": "2",
     "tcp_user_timeout": "20000",
 }
+# Not the address's or the environment's to choose: read as anything else, text is bytes.
+_CONNECTION_FIXED = {"client_encoding": "UTF8"}
 # How much later than its own time limit the server's answer is still waited for: beyond it nobody is there.
 _ANSWER_GRACE_SECONDS = 5.0
 # What is under way when the run is stopped, or its deadline comes, may end within so long.
@@ -109,7 +111,8 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
 class Database:
     """At most ``max_connections`` connections, opened when needed, usable through a transaction pooler.
 
-    No session state is kept: time-outs are set inside each transaction, statements are never prepared.
+    No session state is kept: time limits, and all settings that a statement relies on, are set inside each transaction
+    (``pin_settings``); statements are never prepared.
     ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more.
     """
 
@@ -131,7 +134,7 @@ class Database:
                 hint="write it as postgresql://user@host:5432/database",
             ) from None
         defaults = {**_CONNECTION_DEFAULTS, "application_name": application_name}
-        self._conninfo = make_conninfo("", **{**defaults, **given})
+        self._conninfo = make_conninfo("", **{**defaults, **given, **_CONNECTION_FIXED})
         self.where = _where(given)
         self.deadline: float | None = None
         self._clock = clock
@@ -207,7 +210,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, limits: _Limits) -> Generator[tuple[Connection, int]]:
-        """A transaction with its limits set, and the process id of the server's end."""
+        """A transaction with its settings pinned, and the process id of the server's end."""
         with self._places:
             conn = self._take()
             conn.still_waiting = partial(self._check_waiting, limits.statement)
@@ -215,7 +218,7 @@ class Database:
                 with conn.transaction():
                     # One round trip, in which the first statement of a connection also finds out that it is dead.
                     row = conn.execute(
-                        _Q["set_local_timeouts"],
+                        _Q["pin_settings"],
                         {
                             "statement": f"{limits.statement * 1000:.0f}",
                             "lock": f"{limits.lock * 1000:.0f}",
@@ -242,6 +245,8 @@ class Database:
         conn = _WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         conn.now = self._clock.monotonic
         conn.still_waiting = partial(self._check_waiting, 0.0)
+        # Part of each BEGIN: under a stricter default, runs side by side would fail each other's commits.
+        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return conn
 
     def _drop_idle(self) -> None:

@@ -42,13 +42,19 @@ class Survey:
 def survey(conn: Connection, files: SchemaFiles) -> Survey:
     """Compare a database with the files; changes nothing.
 
-    Raises SchemaMismatch for a file that is changed, missing or out of order, and for objects of an earlier
+    Raises DatabaseError for a server that is too old and for a database whose encoding is not UTF8; SchemaMismatch for
+    a file that is changed, missing or out of order, and for objects of an earlier
     system under names that pending files would make.
     """
     if conn.info.server_version < _OLDEST_SERVER * 10000:
         raise DatabaseError(
             f"the server is PostgreSQL {conn.info.server_version // 10000}",
             hint=f"use PostgreSQL {_OLDEST_SERVER} or newer",
+        )
+    if (encoding := conn.info.parameter_status("server_encoding")) != "UTF8":
+        raise DatabaseError(
+            f"the database's encoding is {encoding}: it cannot hold every name and mail address",
+            hint="give another one: CREATE DATABASE bisonsync ENCODING 'UTF8' TEMPLATE template0",
         )
     has_ledger = _has_ledger(conn)
     require_sight(conn)

@@ -85,7 +85,10 @@ def list_access_changes(conn: Connection, readers: str | Sequence[str]) -> list[
 
 
 def apply_access(conn: Connection, readers: str | Sequence[str]) -> list[str]:
-    """Bring grants, policies and publication to what the rules say; return the statements run."""
+    """Bring grants, policies and publication to what the rules say; return the statements run.
+
+    Raises DatabaseError, so that nothing of it stays, when something of ours is open to everybody afterwards.
+    """
     done: list[str] = []
     for _ in range(_ACCESS_ROUNDS):
         statements = list_access_changes(conn, readers)
@@ -93,6 +96,12 @@ def apply_access(conn: Connection, readers: str | Sequence[str]) -> list[str]:
             break
         execute_all(conn, statements)
         done += statements
+    if exposed := _list_exposed(conn):
+        raise DatabaseError(
+            f"nothing was changed: PUBLIC or anon could still use {', '.join(exposed[:5])}"
+            + (f" and {len(exposed) - 5} more" if len(exposed) > 5 else ""),
+            hint="run 'bisonsync migrate' as their owner; what another role has granted on them, it has to revoke",
+        )
     return done
 
 
@@ -176,6 +185,14 @@ def _drop(conn: Connection, item: SchemaObject, identity: str, views: Sequence[s
 def _list_present(conn: Connection) -> dict[str, PresentObject]:
     with conn.cursor(row_factory=class_row(PresentObject)) as cursor:
         return {item.name: item for item in cursor.execute(_Q["list_objects"])}
+
+
+def _list_exposed(conn: Connection) -> list[str]:
+    """What of ours PUBLIC or anon may use; nothing in a database without the rules."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        if not cursor.execute(_Q["has_access_rules"]).fetchone():
+            return []
+        return cursor.execute(_Q["list_exposed"]).fetchall()
 
 
 def _list_functions(conn: Connection, name: str) -> set[str]:

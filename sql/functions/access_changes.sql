@@ -3,6 +3,9 @@ CREATE OR REPLACE FUNCTION bisonsync_private.access_changes(readers jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
 STABLE
+-- Names are compared as the server spells them.
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
     reader name;

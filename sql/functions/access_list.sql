@@ -8,6 +8,9 @@ RETURNS TABLE (
 )
 LANGUAGE sql
 STABLE
+-- Names are compared as the server spells them.
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
     VALUES
     ('SCHEMA', 'bisonsync_private', '{}'::text[], NULL::text[], false),
@@ -62,20 +65,20 @@ AS $$
     ('FUNCTION', 'public.check_provider_reply_rate_drop', '{EXECUTE}', '{*}', false)
     UNION ALL
     -- Whoever may read or write a table does so through it, not by its partitions.
-    SELECT 'TABLE', format('public.%I', c.relname), '{}', NULL, false
+    SELECT 'TABLE', 'public.' || c.relname, '{}', NULL, false
     FROM pg_inherits AS i
     INNER JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent IN (to_regclass('public.sender_email_daily'), to_regclass('public.webhook_delivery_log'))
     UNION ALL
     -- Nobody but the owner enters bisonsync_private.
-    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, format('bisonsync_private.%I', c.relname), '{}', NULL, false
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, 'bisonsync_private.' || c.relname, '{}', NULL, false
     FROM pg_class AS c
     WHERE c.relnamespace = to_regnamespace('bisonsync_private') AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     UNION ALL
-    SELECT DISTINCT 'FUNCTION', format('bisonsync_private.%I', p.proname), '{}'::text[], NULL::text[], false
+    SELECT DISTINCT 'FUNCTION', 'bisonsync_private.' || p.proname, '{}'::text[], NULL::text[], false
     FROM pg_proc AS p
     WHERE p.pronamespace = to_regnamespace('bisonsync_private')
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.access_list() IS
-    'Who may do what with every object of bisonsync: what service_role may, what the readers named in the settings may see (null: nothing, *: all, else those columns), and whether Realtime publishes it. Nobody else may do anything.';
+    'Who may do what with every object of bisonsync (schema and name as the catalogs hold them, never quoted): what service_role may, what the readers named in the settings may see (null: nothing, *: all, else those columns), and whether Realtime publishes it. Nobody else may do anything.';

@@ -20,6 +20,18 @@ RETURNS TABLE (
 )
 LANGUAGE sql
 STABLE
+-- What the caller's session has set must not count.
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = 'postgres'
+SET timezone = 'UTC'
+SET extra_float_digits = 1
+SET bytea_output = 'hex'
+SET array_nulls = on
+SET standard_conforming_strings = on
+SET transform_null_equals = off
+SET quote_all_identifiers = off
 AS $$
     WITH accounts AS (
         SELECT

@@ -3,20 +3,26 @@ CREATE OR REPLACE FUNCTION bisonsync_private.grant_changes(reader name)
 RETURNS SETOF text
 LANGUAGE sql
 STABLE
+-- Names are compared as the server spells them.
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
     WITH objects AS (
-        SELECT l.kind, c.oid, format('%s.%I', c.relnamespace::regnamespace, c.relname) AS target, c.relowner AS owner,
+        SELECT l.kind, c.oid, format('%I.%I', n.nspname, c.relname) AS target, c.relowner AS owner,
             coalesce(c.relacl, acldefault(CASE l.kind WHEN 'TABLE' THEN 'r' ELSE 's' END::"char", c.relowner)) AS acl,
             l.service_privileges, l.reader_columns
         FROM bisonsync_private.access_list() AS l
-        INNER JOIN pg_class AS c ON c.oid = to_regclass(l.identity)
+        INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
+        INNER JOIN pg_class AS c
+            ON c.relnamespace = n.oid AND c.relname = substr(l.identity, strpos(l.identity, '.') + 1)
         WHERE l.kind IN ('TABLE', 'SEQUENCE')
         UNION ALL
         SELECT l.kind, p.oid, p.oid::regprocedure::text, p.proowner,
             coalesce(p.proacl, acldefault('f', p.proowner)), l.service_privileges, l.reader_columns
         FROM bisonsync_private.access_list() AS l
+        INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
         INNER JOIN pg_proc AS p
-            ON p.pronamespace = to_regnamespace(split_part(l.identity, '.', 1)) AND p.proname = split_part(l.identity, '.', 2)
+            ON p.pronamespace = n.oid AND p.proname = substr(l.identity, strpos(l.identity, '.') + 1)
         WHERE l.kind = 'FUNCTION'
         UNION ALL
         SELECT l.kind, n.oid, l.identity, n.nspowner,

@@ -3,12 +3,17 @@ CREATE OR REPLACE FUNCTION bisonsync_private.policy_changes(reader name, user_id
 RETURNS SETOF text
 LANGUAGE sql
 STABLE
+-- Names are compared as the server spells them.
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
     WITH tables AS (
-        SELECT c.oid, format('%s.%I', c.relnamespace::regnamespace, c.relname) AS target, c.relrowsecurity,
+        SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS target, c.relrowsecurity,
             l.service_privileges, l.reader_columns
         FROM bisonsync_private.access_list() AS l
-        INNER JOIN pg_class AS c ON c.oid = to_regclass(l.identity)
+        INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
+        INNER JOIN pg_class AS c
+            ON c.relnamespace = n.oid AND c.relname = substr(l.identity, strpos(l.identity, '.') + 1)
         WHERE l.kind = 'TABLE' AND c.relkind IN ('r', 'p')
     ),
     -- The comment of a policy says what it was made from, so that an unchanged one is known again.
@@ -57,15 +62,17 @@ AS $$
         ) AS step (number, statement)
         WHERE NOT EXISTS (SELECT FROM present AS p WHERE p.oid = w.oid AND p.policy = w.policy AND p.remark = w.remark)
         UNION ALL
-        SELECT 5, format('%s.%I', c.relnamespace::regnamespace, c.relname),
-            format('ALTER PUBLICATION supabase_realtime ADD TABLE %s.%I', c.relnamespace::regnamespace, c.relname)
+        SELECT 5, format('%I.%I', n.nspname, c.relname),
+            format('ALTER PUBLICATION supabase_realtime ADD TABLE %I.%I', n.nspname, c.relname)
         FROM bisonsync_private.access_list() AS l
-        INNER JOIN pg_class AS c ON c.oid = to_regclass(l.identity)
+        INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
+        INNER JOIN pg_class AS c
+            ON c.relnamespace = n.oid AND c.relname = substr(l.identity, strpos(l.identity, '.') + 1)
         INNER JOIN pg_publication AS b ON b.pubname = 'supabase_realtime' AND pg_has_role(b.pubowner, 'USAGE')
         WHERE l.is_published
             AND NOT EXISTS (
                 SELECT FROM pg_publication_tables AS x
-                WHERE x.pubname = b.pubname AND x.schemaname = c.relnamespace::regnamespace::text AND x.tablename = c.relname
+                WHERE x.pubname = b.pubname AND x.schemaname = n.nspname AND x.tablename = c.relname
             )
     ) AS s
     ORDER BY s.step, s.target

@@ -16,6 +16,8 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+-- Up to PostgreSQL 17 a forbidden plan costs 1e10, which would have each statement compiled.
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

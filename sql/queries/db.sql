@@ -1,11 +1,37 @@
--- name: set_local_timeouts
--- Time limits in milliseconds for this transaction alone, which a pooler's next client does not inherit; and by which
--- process id the server knows it.
+-- name: pin_settings
+-- Sets for this transaction alone what its statements rely on, so that nothing counts that the role, the database, the
+-- environment or a pooler's last client has set: names, texts of dates and numbers, parsing, no JIT compiler (which takes
+-- longer than any statement here saves), no limits but ours (in milliseconds). What a hosting guards by (read only) and
+-- what an administrator tunes (memory, costs, durability) stays. Returns by which process id the server knows us.
 SELECT
-    pg_backend_pid(),
-    set_config('statement_timeout', %(statement)s::text, true),
-    set_config('lock_timeout', %(lock)s::text, true),
-    set_config('idle_in_transaction_session_timeout', %(idle)s::text, true);
+    pg_catalog.pg_backend_pid(),
+    pg_catalog.set_config('search_path', 'public, pg_temp', true),
+    pg_catalog.set_config('statement_timeout', %(statement)s::text, true),
+    pg_catalog.set_config('lock_timeout', %(lock)s::text, true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', %(idle)s::text, true),
+    CASE
+        -- It came with PostgreSQL 17.
+        WHEN pg_catalog.current_setting('transaction_timeout', true) <> '0'
+            THEN pg_catalog.set_config('transaction_timeout', '0', true)
+    END,
+    CASE
+        -- It came with PostgreSQL 15.8.
+        WHEN pg_catalog.current_setting('restrict_nonsystem_relation_kind', true) <> ''
+            THEN pg_catalog.set_config('restrict_nonsystem_relation_kind', '', true)
+    END,
+    pg_catalog.set_config('jit', 'off', true),
+    pg_catalog.set_config('client_encoding', 'UTF8', true),
+    pg_catalog.set_config('DateStyle', 'ISO, MDY', true),
+    pg_catalog.set_config('IntervalStyle', 'postgres', true),
+    pg_catalog.set_config('TimeZone', 'UTC', true),
+    pg_catalog.set_config('extra_float_digits', '1', true),
+    pg_catalog.set_config('bytea_output', 'hex', true),
+    pg_catalog.set_config('array_nulls', 'on', true),
+    pg_catalog.set_config('backslash_quote', 'safe_encoding', true),
+    pg_catalog.set_config('standard_conforming_strings', 'on', true),
+    pg_catalog.set_config('transform_null_equals', 'off', true),
+    pg_catalog.set_config('quote_all_identifiers', 'off', true),
+    pg_catalog.set_config('row_security', 'on', true);
 
 -- name: find_blockers
 -- The sessions for which another one waits at this moment; locks nothing.

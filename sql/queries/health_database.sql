@@ -11,7 +11,9 @@ SELECT pg_database_size(current_database());
 WITH ours AS (
     SELECT DISTINCT c.oid, c.relnamespace, c.relname
     FROM bisonsync_private.access_list() AS l
-    INNER JOIN pg_class AS c ON c.oid = to_regclass(l.identity)
+    INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
+    INNER JOIN pg_class AS c
+        ON c.relnamespace = n.oid AND c.relname = substr(l.identity, strpos(l.identity, '.') + 1)
     WHERE l.kind = 'TABLE' AND c.relkind = 'r'
 )
 

@@ -258,7 +258,7 @@ FROM (
         SELECT DISTINCT l.identity FROM bisonsync_private.access_list() AS l WHERE l.kind = 'TABLE'
     ) AS l
     INNER JOIN pg_class AS c
-        ON c.oid = to_regclass(l.identity) AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+        ON c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND 'public.' || c.relname = l.identity
     LEFT JOIN pg_stat_user_tables AS s ON s.relid = c.oid
     LEFT JOIN unnest(%(tables)s::text[], %(deleted)s::bigint[]) AS d (name, deleted) ON d.name = c.relname
 ) AS t

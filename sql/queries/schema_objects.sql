@@ -88,3 +88,30 @@ WHERE
         WHERE x.pubname = b.pubname AND x.schemaname || '.' || x.tablename = l.identity
     )
 ORDER BY l.identity;
+
+-- name: list_exposed
+-- What of ours anybody who reaches the database may use, found by what the catalogs hold and not by any rule of how names
+-- are spelled; locks nothing.
+WITH ours AS (
+    SELECT c.oid, c.relnamespace AS namespace, c.relname AS name, c.relacl AS acl
+    FROM pg_class AS c
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    UNION ALL
+    SELECT p.oid, p.pronamespace, p.proname, coalesce(p.proacl, acldefault('f', p.proowner))
+    FROM pg_proc AS p
+)
+
+SELECT DISTINCT n.nspname || '.' || o.name AS identity
+FROM ours AS o
+INNER JOIN pg_namespace AS n ON n.oid = o.namespace
+CROSS JOIN LATERAL aclexplode(o.acl) AS a
+LEFT JOIN pg_roles AS r ON r.oid = a.grantee
+WHERE
+    (
+        n.nspname = 'bisonsync_private'
+        OR (n.nspname = 'public' AND EXISTS (
+            SELECT FROM bisonsync_private.access_list() AS l WHERE l.identity = n.nspname || '.' || o.name
+        ))
+    )
+    AND (a.grantee = 0 OR r.rolname = 'anon')
+ORDER BY identity;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import named
 from psycopg.sql import SQL, Identifier
 
 from bisonsync.errors import DatabaseError, SchemaMismatch
@@ -368,6 +370,26 @@ def test_limits_end_with_the_transaction(empty_db: str) -> None:
 
     assert after == before
     assert locks == (0,)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused_before_anything_is_written(
+    encoding: str, server: Connection, server_dsn: str, open_database: Callable[..., Database]
+) -> None:
+    name = Identifier(f"test_{encoding.lower()}_{uuid.uuid4().hex[:8]}")
+    server.execute(SQL("CREATE DATABASE {} ENCODING {} LOCALE 'C' TEMPLATE template0").format(name, encoding))
+    database = open_database(named(server_dsn, name.as_string(None).strip('"')))
+
+    with pytest.raises(DatabaseError, match=f"encoding is {encoding}") as refused:
+        migrate.up(database)
+    tables = database.run(
+        lambda conn: conn.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    )
+    database.close()
+    server.execute(SQL("DROP DATABASE {}").format(name))
+
+    assert "ENCODING 'UTF8'" in (refused.value.hint or "")
+    assert tables == (0,)
 
 
 def test_no_right_to_migrate_is_a_clear_error(
