@@ -14,9 +14,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bisonsync import payloads
-from bisonsync.errors import DatabaseError
 from bisonsync.receiver.lines import Access, Lines
-from bisonsync.receiver.watch import Watch
+from bisonsync.receiver.watch import Undecided, Watch
 from bisonsync.receiver.writer import Writer
 from bisonsync.store.webhooks import Delivery
 
@@ -119,9 +118,12 @@ class Receiver:
         if self._requests > MAX_REQUESTS:
             raise Refused(503, "too many deliveries at once")
         try:
-            owner = await self._watch.find_owner(request.path_params["secret"])
-        except DatabaseError:
-            raise Refused(503, "the database cannot be used") from None
+            async with asyncio.timeout_at(give_up_at):
+                owner = await self._watch.find_owner(request.path_params["secret"])
+        except Undecided as error:
+            raise Refused(503, error.reason) from None
+        except TimeoutError:
+            raise Refused(503, "the database is too slow") from None
         if owner is None:
             raise Refused(404, "not found")
         access.workspace = f"{owner[0]}/{owner[1]}"
@@ -163,10 +165,10 @@ class Receiver:
         state = {
             "status": "ok" if trouble is None else "unavailable",
             "version": self._version,
-            "database": "ok" if trouble is None else trouble[0],
+            "database": "ok" if trouble is None else trouble.kind,
             "last_stored_at": stored_at.astimezone(UTC).isoformat(timespec="seconds") if stored_at else None,
             "last_write_ok": self._writer.is_last_stored,
-            "waiting": self._writer.waiting,
+            "waiting": self._watch.asking + self._writer.waiting,
         }
         return JSONResponse(state, 200 if trouble is None else 503, {"cache-control": "no-store"})
 

@@ -16,22 +16,38 @@ from bisonsync.store.db import Connection, Database
 Workspace = tuple[str, int]
 
 LOOK_SECONDS = 3.0
-# An unknown secret makes for a look of its own, but not more often than this.
-_SOONEST_SECONDS = 1.0
+# Unknown secrets make for looks of their own, so far apart: guessing must not load the database.
+SOONEST_SECONDS = 0.1
+# So many requests with unknown secrets wait for a look; whoever comes then is told to come again.
+MAX_ASKING = 200
 _PATIENCE_SECONDS = 3.0
 # After so long without a good look nothing is known of the database.
 _STALE_SECONDS = 3 * LOOK_SECONDS
 
 
+class Undecided(Exception):
+    """Nobody knows yet whose a secret is; ``reason`` is one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the database cannot be used. ``reason`` is for anybody: it tells nothing of where it is."""
+
+    kind: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen last. ``error`` is why the newest look failed."""
+    """What was seen last, and what is wrong by the newest look."""
 
     owners: Mapping[bytes, Workspace] = field(repr=False)
     seen_at: float = float("-inf")
-    looked_at: float = float("-inf")
-    error: str | None = None
-    kind: str | None = None
+    trouble: Trouble | None = None
 
 
 class Watch:
@@ -50,77 +66,93 @@ class Watch:
         self._monotonic = monotonic
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._asked: list[asyncio.Future[None]] = []
+        self._asked: list[tuple[int, asyncio.Future[None]]] = []
+        self._begun = 0
+        self._began_at = float("-inf")
         self._wake = threading.Event()
-        self._is_ending = False
+        self._ended = threading.Event()
         self.sight = Sight(self._fixed)
         self._look()
         self._thread = threading.Thread(target=self._look_on, name="watch", daemon=True)
         self._thread.start()
 
     @property
-    def trouble(self) -> tuple[str, str] | None:
-        """Kind and message of why the database cannot be used; None when it could be a moment ago."""
+    def trouble(self) -> Trouble | None:
+        """Why the database cannot be used; None when it could be a moment ago."""
         sight = self.sight
-        if sight.error is not None:
-            return sight.kind or "database", sight.error
-        if self._monotonic() - sight.seen_at > _STALE_SECONDS:
-            return "database", "the database does not answer"
-        return None
+        if sight.trouble is None and self._monotonic() - sight.seen_at > _STALE_SECONDS:
+            return Trouble("database", "the database does not answer")
+        return sight.trouble
+
+    @property
+    def asking(self) -> int:
+        """How many requests wait for a look."""
+        return len(self._asked)
 
     async def find_owner(self, secret: str) -> Workspace | None:
-        """Whose a secret is. One that is not known is looked up once more. Raises DatabaseError when that fails."""
+        """Whose a secret is, None if it is nobody's. Raises Undecided.
+
+        It may have been stored a moment ago: one that is not known waits for a look that began after this call.
+        """
         digest = sha256(secret.encode(errors="surrogatepass")).digest()
         owner = _match(self.sight.owners, digest)
-        if owner is None and self._monotonic() - self.sight.looked_at >= _SOONEST_SECONDS:
-            looked = self._loop.create_future()
-            self._asked.append(looked)
-            self._wake.set()
-            await looked
-            owner = _match(self.sight.owners, digest)
-        if owner is None and self.sight.error is not None:
-            raise DatabaseError(self.sight.error)
+        if owner is not None:
+            return owner
+        if len(self._asked) >= MAX_ASKING:
+            raise Undecided("too many deliveries with unknown secrets at once")
+        looked = self._loop.create_future()
+        self._asked.append((self._begun, looked))
+        self._wake.set()
+        await looked
+        sight = self.sight
+        owner = _match(sight.owners, digest)
+        if owner is None and sight.trouble is not None:
+            raise Undecided(sight.trouble.reason)
         return owner
 
     def end(self) -> None:
         """Look no more."""
-        self._is_ending = True
+        self._ended.set()
         self._wake.set()
         self._thread.join(2 * _PATIENCE_SECONDS)
         self._db.close()
 
     def _look_on(self) -> None:
-        while not self._is_ending:
+        while not self._ended.is_set():
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
-            if not self._is_ending:
-                self._look()
-                self._loop.call_soon_threadsafe(self._answer)
+            self._ended.wait(max(0.0, self._began_at + SOONEST_SECONDS - self._monotonic()))
+            if self._ended.is_set():
+                return
+            self._look()
+            self._loop.call_soon_threadsafe(self._answer, self._begun)
 
     def _look(self) -> None:
-        began = self._monotonic()
+        began = self._began_at = self._monotonic()
+        self._begun += 1
         self._db.deadline = began + _PATIENCE_SECONDS
         try:
             stored = self._db.run(_read, statement_timeout_seconds=_PATIENCE_SECONDS, lock_timeout_seconds=1.0)
-        except DatabaseError as error:
-            self._note(began, error.message, error.kind)
         except Exception as error:  # the thread must live
-            self._note(began, f"a bug: {type(error).__name__} while the database was looked at", "bug")
-        else:
-            if self.sight.error is not None:
-                self._tell("the database can be used again")
-            self.sight = Sight({**stored, **self._fixed}, began, began)
+            # What is known stays; whoever has a secret that was taken goes on.
+            self._note(Sight(self.sight.owners, self.sight.seen_at, _trouble(error)), _shown(error))
+            return
+        self._note(Sight({**stored, **self._fixed}, began), "")
 
-    def _note(self, began: float, message: str, kind: str) -> None:
-        """What is known stays; whoever has a secret that was taken goes on."""
-        if self.sight.error is None:
+    def _note(self, sight: Sight, message: str) -> None:
+        before, self.sight = self.sight.trouble, sight
+        if sight.trouble is not None and before is None:
             self._tell(message)
-        self.sight = Sight(self.sight.owners, self.sight.seen_at, began, message, kind)
+        elif sight.trouble is None and before is not None:
+            self._tell("the database can be used again")
 
-    def _answer(self) -> None:
-        asked, self._asked = self._asked, []
-        for looked in asked:
-            if not looked.done():
+    def _answer(self, begun: int) -> None:
+        """Let those go on who asked before the look of this number began."""
+        waiting, self._asked = self._asked, []
+        for asked_at, looked in waiting:
+            if asked_at >= begun:
+                self._asked.append((asked_at, looked))
+            elif not looked.done():
                 looked.set_result(None)
 
 
@@ -131,6 +163,16 @@ def _read(conn: Connection) -> dict[bytes, Workspace]:
         for row in webhook_secrets.list_secrets(conn)
         if row.retired_at is None
     }
+
+
+def _trouble(error: Exception) -> Trouble:
+    return Trouble(error.kind if isinstance(error, DatabaseError) else "bug", "the database cannot be used")
+
+
+def _shown(error: Exception) -> str:
+    if isinstance(error, DatabaseError):
+        return error.message
+    return f"a bug: {type(error).__name__} while the database was looked at"
 
 
 def _match(owners: Mapping[bytes, Workspace], digest: bytes) -> Workspace | None:

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from psycopg.sql import SQL, Identifier
 from receiving import (
     Receiver,
     Senders,
+    add_secret,
     body,
     counted,
     deliveries,
@@ -36,6 +38,7 @@ from bisonsync.receiver import app, watch, writer
 
 Connection = psycopg.Connection[Any]
 RECEIVE = said_by("webhooks", "receive_deliveries")
+LIST_SECRETS = said_by("webhook_secrets", "list_secrets")
 ROUNDS = 6
 
 
@@ -247,6 +250,65 @@ def test_without_a_database_deliveries_are_told_to_come_again_until_it_is_back(
     assert unknown.status == 503
     assert counted(conn) == 2
     assert "Traceback" not in running.log
+
+
+# Secrets that are not known
+
+
+def test_a_look_that_began_before_a_secret_was_made_does_not_answer_for_it(
+    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    made: list[Senders] = []
+
+    with FaultProxy(db) as proxy, serving(proxy.dsn) as running:
+
+        def make_and_use(_: Conversation) -> None:
+            made.append(Senders(running, add_secret(conn, 1)))
+            made[0].send(1)
+            cli.wait_until(accepted(running, 1), "it waits for a look")
+
+        proxy.at("answered", LIST_SECRETS, make_and_use)
+        cli.wait_until(lambda: made and made[0].answers, "it is answered")
+
+    assert statuses(made[0]) == {1: 200}
+
+
+def test_a_flood_of_wrong_secrets_costs_few_looks(db: str, conn: Connection, secret: str) -> None:
+    with FaultProxy(db) as proxy, serving(proxy.dsn) as running:
+        looks = proxy.at("statement", LIST_SECRETS, lambda _: None, nth=0)
+        began = time.monotonic()
+        flood = [Senders(running, f"wrong-{number}") for number in range(10)]
+        for senders in flood:
+            senders.send(*range(10))
+        answered = {status for senders in flood for status in statuses(senders).values()}
+        for number in range(10):
+            answered.add(running.post(f"wrong-{number}", body(1)).status)
+        seconds = time.monotonic() - began
+
+    assert answered == {404}
+    # As slow as the machine may be, so many looks fit into that time and no more.
+    assert 2 <= looks.seen <= seconds / watch.SOONEST_SECONDS + 2
+
+
+def test_more_wrong_secrets_than_may_wait_are_told_to_come_again(
+    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MAX_ASKING", 2)
+    with FaultProxy(db) as proxy, serving(proxy.dsn) as running:
+        wrong = Senders(running, "wrong")
+        looking = proxy.at("statement", LIST_SECRETS, proxy.hold)
+        wrong.send(1, 2)
+        cli.wait_until(accepted(running, 2), "they wait for a look")
+        cli.wait_until(looking.hit.is_set, "it is under way")
+        refused = running.post("wrong", body(3))
+        proxy.let_go()
+        answered = statuses(wrong)
+        known = running.post(secret, body(4))
+
+    assert (refused.status, refused.headers["retry-after"]) == (503, "10")
+    assert answered == {1: 404, 2: 404}
+    assert known.status == 200
 
 
 # Stopping and killing
