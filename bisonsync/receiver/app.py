@@ -144,7 +144,8 @@ class Receiver:
         finally:
             held.release()
         if outcome is None:
-            raise Refused(503, "the database cannot be used, or is too slow")
+            trouble = self._watch.trouble
+            raise Refused(503, trouble.reason if trouble else "the database cannot be used, or is too slow")
         access.became = outcome.status
         self.counts.stored += 1
         return PlainTextResponse(f"{outcome.status}\n")
@@ -166,6 +167,7 @@ class Receiver:
             "status": "ok" if trouble is None else "unavailable",
             "version": self._version,
             "database": "ok" if trouble is None else trouble.kind,
+            "reason": trouble and trouble.reason,
             "last_stored_at": stored_at.astimezone(UTC).isoformat(timespec="seconds") if stored_at else None,
             "last_write_ok": self._writer.is_last_stored,
             "waiting": self._watch.asking + self._writer.waiting,

@@ -93,7 +93,7 @@ class Server:
             self._lines.say(message, level="warning")
 
         watch = Watch(self._connect(), self._plan.owners, monotonic=time.monotonic, tell=warn)
-        writer = Writer(self._connect(), monotonic=time.monotonic, tell=warn)
+        writer = Writer(self._connect(), monotonic=time.monotonic, tell=warn, note=watch.note_write)
         app = Receiver(writer, watch, self._lines, version=self._plan.version)
         self._counts = app.counts
         server = self._uvicorn = uvicorn.Server(

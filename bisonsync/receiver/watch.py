@@ -1,4 +1,4 @@
-"""Looks at the database every few seconds: whose the hook secrets are, and whether it can be used."""
+"""Looks at the database every few seconds: whose the hook secrets are, and whether deliveries can be stored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from bisonsync.errors import DatabaseError
-from bisonsync.store import migrations, webhook_secrets
+from bisonsync.store import migrations, webhook_secrets, webhooks
 from bisonsync.store.db import Connection, Database
 
 Workspace = tuple[str, int]
@@ -35,7 +35,7 @@ class Undecided(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the database cannot be used. ``reason`` is for anybody: it tells nothing of where it is."""
+    """Why no delivery can be stored. ``reason`` is for anybody: it tells nothing of where the database is."""
 
     kind: str
     reason: str
@@ -71,6 +71,7 @@ class Watch:
         self._began_at = float("-inf")
         self._wake = threading.Event()
         self._ended = threading.Event()
+        self._unwritable: Trouble | None = None
         self.sight = Sight(self._fixed)
         self._look()
         self._thread = threading.Thread(target=self._look_on, name="watch", daemon=True)
@@ -78,11 +79,11 @@ class Watch:
 
     @property
     def trouble(self) -> Trouble | None:
-        """Why the database cannot be used; None when it could be a moment ago."""
+        """Why no delivery can be stored; None when it could be a moment ago."""
         sight = self.sight
         if sight.trouble is None and self._monotonic() - sight.seen_at > _STALE_SECONDS:
             return Trouble("database", "the database does not answer")
-        return sight.trouble
+        return sight.trouble or self._unwritable
 
     @property
     def asking(self) -> int:
@@ -110,6 +111,13 @@ class Watch:
             raise Undecided(sight.trouble.reason)
         return owner
 
+    def note_write(self, error: Exception | None) -> None:
+        """Hear from the writer's thread how a transaction of deliveries ended; a failed one makes for a trial."""
+        was_writable = self._unwritable is None
+        self._unwritable = _trouble(error) if error is not None else None
+        if error is not None and was_writable:
+            self._wake.set()
+
     def end(self) -> None:
         """Look no more."""
         self._ended.set()
@@ -126,18 +134,29 @@ class Watch:
                 return
             self._look()
             self._loop.call_soon_threadsafe(self._answer, self._begun)
+            # Where the database can be used the writer's error may have been of its delivery alone.
+            if self._unwritable is not None and self.sight.trouble is None and not self._ended.is_set():
+                self._try_write()
 
     def _look(self) -> None:
         began = self._began_at = self._monotonic()
         self._begun += 1
         self._db.deadline = began + _PATIENCE_SECONDS
         try:
-            stored = self._db.run(_read, statement_timeout_seconds=_PATIENCE_SECONDS, lock_timeout_seconds=1.0)
+            stored, obstacle = self._db.run(
+                _read, statement_timeout_seconds=_PATIENCE_SECONDS, lock_timeout_seconds=1.0
+            )
         except Exception as error:  # the thread must live
             # What is known stays; whoever has a secret that was taken goes on.
             self._note(Sight(self.sight.owners, self.sight.seen_at, _trouble(error)), _shown(error))
             return
-        self._note(Sight({**stored, **self._fixed}, began), "")
+        owners = {**stored, **self._fixed}
+        if obstacle is None:
+            self._note(Sight(owners, began), "")
+            return
+        self._note(Sight(owners, began, Trouble("read_only", obstacle)), obstacle)
+        # A setting of the database or the role is heard of by new sessions alone.
+        self._db.close()
 
     def _note(self, sight: Sight, message: str) -> None:
         before, self.sight = self.sight.trouble, sight
@@ -145,6 +164,21 @@ class Watch:
             self._tell(message)
         elif sight.trouble is None and before is not None:
             self._tell("the database can be used again")
+
+    def _try_write(self) -> None:
+        """Find out whether a delivery could be stored, for while /healthz says no there may come none."""
+        self._db.deadline = self._monotonic() + _PATIENCE_SECONDS
+        try:
+            self._db.run(
+                webhooks.try_store,
+                statement_timeout_seconds=_PATIENCE_SECONDS,
+                lock_timeout_seconds=1.0,
+                lock_attempts=1,
+            )
+        except Exception as error:  # the thread must live
+            self._unwritable = _trouble(error)
+        else:
+            self._unwritable = None
 
     def _answer(self, begun: int) -> None:
         """Let those go on who asked before the look of this number began."""
@@ -156,17 +190,19 @@ class Watch:
                 looked.set_result(None)
 
 
-def _read(conn: Connection) -> dict[bytes, Workspace]:
+def _read(conn: Connection) -> tuple[dict[bytes, Workspace], str | None]:
+    """Whose the secrets are, and why nothing can be written, if that is so."""
     migrations.require_schema(conn)
-    return {
+    owners = {
         bytes(row.secret_sha256): (row.bison_instance, row.bison_workspace_id)
         for row in webhook_secrets.list_secrets(conn)
         if row.retired_at is None
     }
+    return owners, webhooks.find_obstacle(conn)
 
 
 def _trouble(error: Exception) -> Trouble:
-    return Trouble(error.kind if isinstance(error, DatabaseError) else "bug", "the database cannot be used")
+    return Trouble(error.kind if isinstance(error, DatabaseError) else "bug", webhooks.explain(error))
 
 
 def _shown(error: Exception) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bisonsync.errors import DatabaseError, DatabaseUnavailable
+from bisonsync.errors import DatabaseError
 from bisonsync.store import webhooks
 from bisonsync.store.db import Database, is_row_fault
 from bisonsync.store.webhooks import Delivery, Outcome
@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 8.0
 _LOCK_SECONDS = 3.0
 
 Told = Callable[[str], None]
+Noted = Callable[[Exception | None], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -36,12 +37,16 @@ class Ticket:
 
 
 class Writer:
-    """One thread with one connection. ``submit`` and ``withdraw`` belong to the event loop's thread."""
+    """One thread with one connection. ``submit`` and ``withdraw`` belong to the event loop's thread.
 
-    def __init__(self, db: Database, *, monotonic: Callable[[], float], tell: Told) -> None:
+    ``note`` hears of each transaction's error, and None where it was committed; not of the faults of a delivery.
+    """
+
+    def __init__(self, db: Database, *, monotonic: Callable[[], float], tell: Told, note: Noted) -> None:
         self._db = db
         self._monotonic = monotonic
         self._tell = tell
+        self._note = note
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._is_ending = False
@@ -84,6 +89,7 @@ class Writer:
             except Exception as error:  # whatever it is, the thread must live and the senders must hear
                 frames = "".join(traceback.format_tb(error.__traceback__)[-3:])
                 self._tell(f"a bug: {type(error).__name__} while {len(group)} deliveries were stored:\n{frames}")
+                self._note(error)
                 answers = [None] * len(group)
             self._settle(group, answers)
 
@@ -110,13 +116,13 @@ class Writer:
         self._db.deadline = self._monotonic() + PATIENCE_SECONDS
         try:
             return self._store(group)
-        except DatabaseUnavailable as error:
-            self._tell(f"{len(group)} deliveries could not be stored: {error.message}")
-            return [None] * len(group)
         except DatabaseError as error:
+            if webhooks.is_for_all(error):
+                self._tell(f"{len(group)} deliveries could not be stored: {error.message}")
+                self._note(error)
+                return [None] * len(group)
             if len(group) == 1:
-                self._tell(f"a delivery could not be stored: {_without_values(error)}")
-                return [None]
+                return self._give_up(error)
         # What one of them breaks must not be broken for the others.
         return [answer for ticket in group for answer in self._write_alone(ticket)]
 
@@ -126,8 +132,17 @@ class Writer:
         try:
             return self._store([ticket])
         except DatabaseError as error:
-            self._tell(f"a delivery could not be stored: {_without_values(error)}")
-            return [None]
+            return self._give_up(error)
+
+    def _give_up(self, error: DatabaseError) -> Sequence[None]:
+        cause = error.__cause__
+        is_its_own = cause is not None and is_row_fault(cause)
+        # A fault of the row's values is not quoted, for they are somebody's mail.
+        told = f"Postgres refuses its values ({type(cause).__name__})" if is_its_own else error.message
+        self._tell(f"a delivery could not be stored: {told}")
+        if not is_its_own:
+            self._note(error)
+        return [None]
 
     def _store(self, group: Sequence[Ticket]) -> Sequence[Outcome]:
         """Store and apply in one transaction, which is committed when this returns.
@@ -140,6 +155,7 @@ class Writer:
             lock_timeout_seconds=_LOCK_SECONDS,
         )
         assert len(outcomes) == len(group), "one outcome for each delivery"
+        self._note(None)
         return outcomes
 
     def _settle(self, group: Sequence[Ticket], answers: Sequence[Outcome | None]) -> None:
@@ -155,11 +171,3 @@ def _answer(pairs: Sequence[tuple[Ticket, Outcome | None]]) -> None:
     for ticket, outcome in pairs:
         if not ticket.answer.done():
             ticket.answer.set_result(outcome)
-
-
-def _without_values(error: DatabaseError) -> str:
-    """What went wrong; a fault of the row's values is not quoted, for they are somebody's mail."""
-    cause = error.__cause__
-    if cause is not None and is_row_fault(cause):
-        return f"Postgres refuses its values ({type(cause).__name__})"
-    return error.message

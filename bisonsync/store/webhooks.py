@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import psycopg
+from psycopg import errors as pg
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.errors import DatabaseUnavailable, SchemaMismatch
 from bisonsync.queries import load_queries
-from bisonsync.store.db import Connection
+from bisonsync.store.db import Connection, is_lock_fault
 
 _Q = load_queries("webhooks")
 
 Source = Literal["receiver", "sql", "file", "events", "legacy"]
+
+# As large as many a delivery, and compressed to no less than half: it has to find room.
+_TRIAL_BYTES = 8_192
+_READ_ONLY = "the database can only be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,50 @@ def receive(conn: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
         ).fetchall()
     placed.sort(key=lambda outcome: outcome.place)
     return [*placed]
+
+
+def try_store(conn: Connection) -> None:
+    """Store a delivery as ``receive`` does and take it back, so that only a commit is left. Raises what that meets."""
+    with conn.transaction(force_rollback=True):
+        receive(conn, [Delivery(f'"{secrets.token_hex(_TRIAL_BYTES // 2)}"', "receiver", is_test=True)])
+
+
+def find_obstacle(conn: Connection) -> str | None:
+    """Why the transaction of ``conn`` may write nothing, in words; None where it may."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        obstacle = cursor.execute(_Q["find_obstacle"]).fetchone()
+    if obstacle == "standby":
+        return f"{_READ_ONLY}: it is a standby; give the primary's address"
+    if obstacle == "setting":
+        return f"{_READ_ONLY}: default_transaction_read_only is on, as a hosting sets it while the disk is nearly full"
+    return None
+
+
+def explain(error: Exception) -> str:
+    """Why deliveries cannot be stored, for everybody: without names, addresses and values."""
+    cause = error.__cause__
+    if isinstance(error, SchemaMismatch):
+        return "the database has not the schema of this version; run 'bisonsync migrate'"
+    if isinstance(error, DatabaseUnavailable):
+        return "the database cannot be reached"
+    if isinstance(cause, pg.ReadOnlySqlTransaction):
+        return _READ_ONLY
+    if isinstance(cause, pg.DiskFull):
+        return "the disk of the database's server is full"
+    if isinstance(cause, pg.InsufficientPrivilege):
+        return "the database's role may not write to the inbox"
+    if isinstance(cause, psycopg.Error) and is_lock_fault(cause):
+        return "another session keeps the inbox locked"
+    if isinstance(cause, pg.QueryCanceled):
+        return "the database is too slow"
+    return "deliveries cannot be stored; the receiver's log says why"
+
+
+def is_for_all(error: Exception) -> bool:
+    """True for errors that every delivery meets, whatever is in it."""
+    return isinstance(error, DatabaseUnavailable | SchemaMismatch) or isinstance(
+        error.__cause__, pg.ReadOnlySqlTransaction | pg.DiskFull | pg.InsufficientPrivilege
+    )
 
 
 def process(conn: Connection, ids: Sequence[int], received_ats: Sequence[datetime]) -> list[Outcome]:

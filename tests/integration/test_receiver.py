@@ -428,7 +428,14 @@ def test_health_tells_version_and_whether_it_could_write(running: Receiver, secr
 
     assert answer.status == 200
     assert datetime.fromisoformat(told.pop("last_stored_at")).tzinfo is not None
-    assert told == {"status": "ok", "version": __version__, "database": "ok", "last_write_ok": True, "waiting": 0}
+    assert told == {
+        "status": "ok",
+        "version": __version__,
+        "database": "ok",
+        "reason": None,
+        "last_write_ok": True,
+        "waiting": 0,
+    }
 
 
 # Beginning and end

@@ -246,6 +246,7 @@ def test_without_a_database_deliveries_are_told_to_come_again_until_it_is_back(
 
     assert (away.status, away.headers["retry-after"]) == (503, "10")
     assert (health["status"], health["database"]) == ("unavailable", "database_unavailable")
+    assert "reached" in health["reason"]
     # Whose it is cannot be known.
     assert unknown.status == 503
     assert counted(conn) == 2
@@ -309,6 +310,99 @@ def test_more_wrong_secrets_than_may_wait_are_told_to_come_again(
     assert (refused.status, refused.headers["retry-after"]) == (503, "10")
     assert answered == {1: 404, 2: 404}
     assert known.status == 200
+
+
+# What cannot be written
+
+
+def test_a_database_that_can_only_be_read_is_told_of_and_nothing_is_lost(
+    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    name = Identifier(conn.info.dbname)
+    with serving(db) as running:
+        conn.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        end_sessions(conn)
+        senders = Senders(running, secret)
+        senders.send(*range(5))
+        meanwhile = statuses(senders)
+        cli.wait_until(lambda: "read_only is on" in running.ask("GET", "/healthz").text, "health says why")
+        health = running.ask("GET", "/healthz")
+        unknown = running.post("unknown", body(1))
+        conn.execute(SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+        cli.wait_until(lambda: running.ask("GET", "/healthz").status == 200, "health is well again by itself")
+        senders.send(*range(5))
+        afterwards = statuses(senders)
+
+    assert meanwhile == dict.fromkeys(range(5), 503)
+    assert (health.status, json.loads(health.text)["database"]) == (503, "read_only")
+    assert unknown.status == 503
+    assert afterwards == dict.fromkeys(range(5), 200)
+    assert counted(conn) == 5
+
+
+def end_sessions(conn: Connection) -> None:
+    """A setting of the database is heard of by new sessions alone."""
+    conn.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'receiver under test'"
+        " AND datname = current_database()"
+    )
+
+
+FULL = (
+    "CREATE FUNCTION be_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;"
+    "CREATE TRIGGER be_full BEFORE INSERT ON webhook_delivery_log FOR EACH ROW EXECUTE FUNCTION be_full()"
+)
+
+
+ROOM_AGAIN = "CREATE OR REPLACE FUNCTION be_full() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'"
+
+
+def test_health_tells_of_writes_that_fail_until_one_works(
+    db: str, conn: Connection, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    with FaultProxy(db) as proxy, serving(proxy.dsn) as running:
+        trials = proxy.at("statement", RECEIVE, lambda _: None, nth=0)
+        assert running.post(secret, body(0)).status == 200
+        quiet = trials.seen
+        conn.execute(FULL)
+        refused = running.post(secret, body(1))
+        cli.wait_until(lambda: trials.seen >= quiet + 4, "it was tried several times more")
+        health = running.ask("GET", "/healthz")
+        conn.execute(ROOM_AGAIN)
+        cli.wait_until(lambda: running.ask("GET", "/healthz").status == 200, "health is well again by itself")
+        taken = running.post(secret, body(1))
+
+    # As long as all is well nothing is written but deliveries.
+    assert quiet == 1
+    assert (refused.status, health.status, taken.status) == (503, 503, 200)
+    assert refused.text == "the disk of the database's server is full\n"
+    assert json.loads(health.text)["reason"] == "the disk of the database's server is full"
+    # No trial left anything.
+    assert deliveries(conn) == [("processed", 1)] * 2
+
+
+@pytest.mark.parametrize(("state", "tries"), [("disk_full", 1), ("query_canceled", 4)])
+def test_what_every_delivery_meets_is_not_tried_for_each(
+    db: str, conn: Connection, secret: str, state: str, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No trial in between.
+    monkeypatch.setattr(watch.Watch, "note_write", lambda _watch, _error: None)
+    conn.execute(FULL.replace("disk_full", state))
+    with FaultProxy(db) as proxy, serving(proxy.dsn) as running:
+        senders = Senders(running, secret)
+        with inbox_locked(db):
+            senders.send(0)
+            cli.wait_until(lambda: waiting_sessions(conn), "the first is being stored")
+            senders.send(1, 2, 3)
+            cli.wait_until(accepted(running, 3), "the others wait")
+            tried = proxy.at("statement", RECEIVE, lambda _: None, nth=0)
+        answered = statuses(senders)
+
+    assert answered == dict.fromkeys(range(4), 503)
+    assert tried.seen == tries
 
 
 # Stopping and killing
