@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bisonsync import payloads
+from bisonsync.receiver.encodings import NotGzip, TooLarge, is_gzip, unpack
 from bisonsync.receiver.lines import Access, Lines
 from bisonsync.receiver.watch import Undecided, Watch
 from bisonsync.receiver.writer import Writer
@@ -29,6 +30,7 @@ MAX_REQUESTS = 1000
 _LONG_BYTES = 256 * 1024
 _RETRY_SECONDS = 10
 
+_TOO_LARGE = f"larger than {payloads.MAX_BYTES // 1024 // 1024} MiB"
 _GONE = 499  # what nginx writes where the sender hung up: nobody hears an answer
 
 
@@ -129,8 +131,13 @@ class Receiver:
         access.workspace = f"{owner[0]}/{owner[1]}"
         held = _Held(self)
         try:
+            packed = is_gzip(request.headers.getlist("content-encoding"))
+            if packed is None:
+                raise Refused(415, "send the body as it is, or with Content-Encoding: gzip")
             body = await _read_body(request, held)
             access.size = len(body)
+            if packed:
+                body = await _unpack(body, held)
             read = await _parse(body)
             delivery = Delivery(read.text, "receiver", raw=read.raw, hook=owner, is_test=is_test)
             ticket = self._writer.submit(delivery, len(body))
@@ -195,7 +202,7 @@ async def _read_body(request: Request, held: _Held) -> bytes:
     """The whole body, whatever its length is said to be. Raises Refused."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 12 or int(announced) > payloads.MAX_BYTES):
-        raise Refused(413, f"larger than {payloads.MAX_BYTES // 1024 // 1024} MiB")
+        raise Refused(413, _TOO_LARGE)
     parts: list[bytes] = []
     size = 0
     try:
@@ -203,12 +210,26 @@ async def _read_body(request: Request, held: _Held) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 if size > payloads.MAX_BYTES:
-                    raise Refused(413, f"larger than {payloads.MAX_BYTES // 1024 // 1024} MiB")
+                    raise Refused(413, _TOO_LARGE)
                 held.add(len(part))
                 parts.append(part)
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {_BODY_SECONDS:.0f} s") from None
     return b"".join(parts)
+
+
+async def _unpack(body: bytes, held: _Held) -> bytes:
+    """The body out of gzip, in the place of its bytes. Raises Refused."""
+    try:
+        # A few bytes may become many.
+        unpacked = await asyncio.to_thread(unpack, body, payloads.MAX_BYTES)
+    except NotGzip as error:
+        raise Refused(400, f"not gzip: {error}") from None
+    except TooLarge:
+        raise Refused(413, _TOO_LARGE) from None
+    held.release()
+    held.add(len(unpacked))
+    return unpacked
 
 
 async def _parse(body: bytes) -> payloads.Body:
@@ -229,6 +250,8 @@ def _answer(status: int, reason: str) -> Response:
     headers: dict[str, str] = {}
     if status == 503:
         headers["retry-after"] = str(_RETRY_SECONDS)
+    if status == 415:
+        headers["accept-encoding"] = "gzip"
     if status == 408:
         # Elsewhere the rest of a body is read and dropped: who is cut off while sending does not hear why.
         headers["connection"] = "close"

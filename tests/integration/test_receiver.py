@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -203,6 +204,65 @@ def test_takes_16_mebibytes_and_no_byte_more(running: Receiver, secrets: dict[in
         assert (answer.status, answer.text) == (413, "larger than 16 MiB\n")
 
     assert len(deliveries(conn)) == 1
+
+
+# Packed bodies
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZip", "x-gzip", "identity, gzip"])
+def test_a_packed_body_is_unpacked(running: Receiver, secrets: dict[int, str], conn: Connection, coding: str) -> None:
+    # In two parts, as some that write a stream leave it.
+    sent = gzip.compress(body(1)[:100]) + gzip.compress(body(1)[100:])
+
+    assert running.post(secrets[1], sent, Content_Encoding=coding).text == "processed\n"
+
+    assert counted(conn) == 1
+
+
+def test_a_small_body_that_unpacks_to_more_than_allowed_is_refused(
+    running: Receiver, secrets: dict[int, str], conn: Connection
+) -> None:
+    largest = body(1, note="x" * (MAX_BYTES - len(body(1, note=""))))
+
+    taken = running.post(secrets[1], gzip.compress(largest), Content_Encoding="gzip")
+    too_large = running.post(secrets[1], gzip.compress(largest + b" "), Content_Encoding="gzip")
+
+    assert taken.text == "processed\n"
+    assert (too_large.status, too_large.text) == (413, "larger than 16 MiB\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b'{"a": 1}', "it cannot be unpacked"),
+        (b"", "its end is missing"),
+        (gzip.compress(b"{}")[:-1], "its end is missing"),
+        (gzip.compress(b"{}") + b"{}", "it cannot be unpacked"),
+        (gzip.compress(b"{}")[:-5] + b"xxxxx", "it cannot be unpacked"),
+        (gzip.compress(b"") * 101, "it has more than 100 parts"),
+    ],
+)
+def test_what_says_gzip_and_is_none_is_refused_in_one_line(
+    running: Receiver, secrets: dict[int, str], conn: Connection, sent: bytes, reason: str
+) -> None:
+    answer = running.post(secrets[1], sent, Content_Encoding="gzip")
+
+    assert (answer.status, answer.text) == (400, f"not gzip: {reason}\n")
+    assert deliveries(conn) == []
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "deflate", "gzip, gzip", "gzip, br"])
+def test_what_is_packed_otherwise_is_refused_with_what_is_taken(
+    running: Receiver, secrets: dict[int, str], conn: Connection, coding: str
+) -> None:
+    answer = running.post(secrets[1], body(1), Content_Encoding=coding)
+
+    assert (answer.status, answer.text) == (415, "send the body as it is, or with Content-Encoding: gzip\n")
+    assert answer.headers["accept-encoding"] == "gzip"
+    assert deliveries(conn) == []
+
+
+# Lengths
 
 
 def test_a_length_beyond_all_bounds_is_refused_before_anything_is_read(
