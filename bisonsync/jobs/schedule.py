@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import gcd
 from pathlib import Path
 
 from bisonsync.durations import format_duration
@@ -18,8 +19,8 @@ from bisonsync.errors import ConfigError
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-# What cron can repeat without a gap at the end of the hour, the day or the week.
-_CRON_INTERVALS = (
+# What can be repeated without a gap at the end of the hour, the day or the week.
+INTERVALS = (
     *(n * MINUTE for n in (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)),
     *(n * HOUR for n in (1, 2, 3, 4, 6, 8, 12)),
     DAY,
@@ -27,6 +28,9 @@ _CRON_INTERVALS = (
 )
 # Quiet in most zones, and in none an hour that a change of clocks skips or repeats, as from 2 to 4 there are.
 _NIGHT = 4
+# What every change of clocks is a multiple of: Lord Howe's is one. cron goes by the local clock, so that only what
+# divides it stays on time in both nights.
+_CLOCK_STEP = timedelta(minutes=30)
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
 # Beyond a run's own deadline: connecting, closing the ledger, the last ping.
@@ -43,14 +47,15 @@ class Job:
     arguments: tuple[str, ...]
     why: str
     every: timedelta | None = None
-    minute: int = 0
+    minute: int = 30
     options: tuple[str, ...] = ()
     deadline: timedelta | None = None
     jitter: timedelta = timedelta(0)
     ok_codes: tuple[int, ...] = (75,)
 
 
-# ``every`` where it is no setting; ``minute`` keeps the hourly ones apart.
+# ``every`` where it is no setting. ``minute`` keeps the hourly ones apart; it is 30 or more, for the minutes before
+# are left out or wait longer where clocks change by half an hour.
 _JOBS = (
     Job(
         "poll-accounts",
@@ -89,7 +94,7 @@ _JOBS = (
         "snapshot-providers",
         ("snapshot-providers",),
         "keeps the day's totals. The last run of a day fixes it, so a day without any is a gap for ever.",
-        minute=7,
+        minute=37,
         options=("--skip-if-locked",),
         jitter=timedelta(seconds=30),
     ),
@@ -98,7 +103,7 @@ _JOBS = (
         ("workspaces", "discover"),
         "finds new, renamed and vanished workspaces: a new client is read within the hour.",
         every=HOUR,
-        minute=17,
+        minute=47,
         jitter=timedelta(seconds=30),
     ),
     Job(
@@ -106,7 +111,7 @@ _JOBS = (
         ("workspaces", "mint-tokens"),
         "makes tokens for workspaces without a valid one, after they were found.",
         every=HOUR,
-        minute=22,
+        minute=52,
         options=("--skip-if-locked",),
         jitter=timedelta(seconds=30),
     ),
@@ -114,7 +119,7 @@ _JOBS = (
         "prune",
         ("prune",),
         "removes what is older than its retention and makes partitions ahead, at night.",
-        minute=37,
+        minute=57,
         options=("--skip-if-locked",),
         deadline=HOUR,
         jitter=timedelta(minutes=2),
@@ -197,25 +202,47 @@ def cron(setup: Setup) -> str:
                 f'"{format_duration(nearest)}" in [schedule] makes both the same.'
             )
         lines += _notes(setup, job)
+        turns = nearest // _cron_step(nearest)
+        if turns > 1:
+            lines += _comment(
+                "cron goes by the local clock: in a night that changes it, one pause would be longer. So this line comes "
+                f"more often, and the test takes one turn of {turns}, counted by UTC."
+            )
         command = shlex.join(_printable(argument) for argument in _arguments(setup, job, every, jitter=True))
-        lines.append(f"{cron_fields(nearest, job.minute)} {command.replace('%', chr(92) + '%')}")
+        command = (cron_test(nearest) + command).replace("%", r"\%")
+        lines.append(f"{cron_fields(nearest, job.minute)} {command}")
     return "\n".join(lines)
 
 
 def nearest_interval(every: timedelta) -> timedelta:
     """Return the interval nearest to ``every`` that cron can say; of two as near the shorter one."""
-    return min(_CRON_INTERVALS, key=lambda other: (abs(other - every), other))
+    return min(INTERVALS, key=lambda other: (abs(other - every), other))
 
 
 def cron_fields(every: timedelta, minute: int) -> str:
-    """Return the five fields of an interval that cron can say; ``minute`` within the hour, if it is an hour or more."""
-    if every < HOUR:
-        count = every // MINUTE
-        return f"{'*' if count == 1 else f'*/{count}'} * * * *"
-    if every < DAY:
-        count = every // HOUR
-        return f"{minute} {'*' if count == 1 else f'*/{count}'} * * *"
-    return f"{minute} {_NIGHT} * * {'*' if every == DAY else '0'}"
+    """Return the five fields of an interval that cron can say; ``minute`` within the hour, if it is an hour or more.
+
+    Of the turns that they name, ``cron_test`` takes those that are wanted.
+    """
+    if every >= DAY:
+        return f"{minute} {_NIGHT} * * {'*' if every == DAY else '0'}"
+    if every == HOUR:
+        return f"{minute} * * * *"
+    if every > HOUR:
+        return f"{minute % 30},{minute % 30 + 30} * * * *"
+    count = _cron_step(every) // MINUTE
+    return f"{'*' if count == 1 else f'*/{count}'} * * * *"
+
+
+def cron_test(every: timedelta) -> str:
+    """Return what stands before the command if not every turn is wanted: a test that counts turns in UTC."""
+    step = _cron_step(every)
+    return "" if step == every else f"test $(($(date +%s) / {step.seconds} % {every // step})) -eq 0 && "
+
+
+def _cron_step(every: timedelta) -> timedelta:
+    """The interval itself where cron's own fields keep it in both nights, else a part of it that they keep."""
+    return every if every == HOUR or every >= DAY else gcd(every // MINUTE, _CLOCK_STEP // MINUTE) * MINUTE
 
 
 def often(every: timedelta) -> str:
@@ -279,6 +306,8 @@ def _timer(job: Job, every: timedelta) -> str:
         "[Timer]",
     ]
     if nearest_interval(every) == every:
+        if every < DAY:
+            lines.append("# By local time it would not elapse in the hour that a change of clocks repeats.")
         lines += [
             f"OnCalendar={calendar(every, job.minute)}",
             "# A run that was missed while the machine was off is made up for at its start.",
@@ -304,13 +333,13 @@ def _timer(job: Job, every: timedelta) -> str:
 
 
 def calendar(every: timedelta, minute: int) -> str:
-    """Return systemd's calendar expression for an interval that cron can say too."""
+    """Return systemd's calendar expression for an interval that cron can say too: below a day in UTC."""
     if every < HOUR:
         count = every // MINUTE
-        return f"*-*-* *:{'*' if count == 1 else f'00/{count}'}:00"
+        return f"*-*-* *:{'*' if count == 1 else f'00/{count}'}:00 UTC"
     if every < DAY:
         count = every // HOUR
-        return f"*-*-* {'*' if count == 1 else f'00/{count}'}:{minute:02}:00"
+        return f"*-*-* {'*' if count == 1 else f'00/{count}'}:{minute:02}:00 UTC"
     return f"{'' if every == DAY else 'Sun '}*-*-* {_NIGHT:02}:{minute:02}:00"
 
 

@@ -9,14 +9,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from cli import CHECKOUT, environment, run_cli, wait_until
+from nights import ZONES, changes
 from office import Connection, Office, Outcome
 
+from bisonsync.jobs import schedule
 from bisonsync.sandbox import Sandbox
 
 # A timer and a service of each, and what tells of failures.
@@ -59,9 +64,10 @@ def write_units(folder: Path, *arguments: str, text: str = "", **more: str) -> l
     return sorted((folder / "units").iterdir())
 
 
-def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+def analyze(*arguments: str, zone: str = "UTC") -> subprocess.CompletedProcess[str]:
     assert ANALYZE is not None
-    return subprocess.run([ANALYZE, *arguments], capture_output=True, text=True)
+    surroundings = {**os.environ, "TZ": zone, "LC_ALL": "C"}
+    return subprocess.run([ANALYZE, *arguments], env=surroundings, capture_output=True, text=True)
 
 
 # systemd
@@ -91,7 +97,7 @@ def test_systemd_finds_nothing_to_say_of_any_unit(tmp_path: Path, folder: str, t
         if line.startswith("OnCalendar="):
             accepted = analyze("calendar", "--iterations=3", line.removeprefix("OnCalendar="))
             assert accepted.returncode == 0, accepted.stderr
-            assert accepted.stdout.count("(in UTC)") + accepted.stdout.count("From now") >= 3
+            assert accepted.stdout.count("From now") == 3
 
 
 @needs_systemd
@@ -100,6 +106,43 @@ def test_systemd_would_say_something_of_a_wrong_unit(tmp_path: Path) -> None:
     unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=stirct").replace("RestrictR", "X"))
 
     assert analyze("verify", str(unit)).stderr != ""
+
+
+def elapses(expressions: Iterable[str], zone: str, begin: datetime) -> Iterator[list[datetime]]:
+    """The next 330 times, in UTC, that each calendar expression elapses on a host of a zone, by systemd itself."""
+    base = f"--base-time={begin:%Y-%m-%d %H:%M:%S} UTC"
+    done = analyze("calendar", base, "--iterations=330", *expressions, zone=zone)
+    assert done.returncode == 0, done.stderr
+    for block in done.stdout.split("\n\n"):
+        found = re.findall(r"\(in UTC\): \w+ (\S+ \S+) UTC", block)
+        yield [datetime.fromisoformat(f"{moment}+00:00") for moment in found]
+
+
+@needs_systemd
+@pytest.mark.parametrize("zone", ZONES)
+def test_no_timer_pauses_or_elapses_twice_in_a_night_that_changes_the_clocks(zone: str) -> None:
+    expressions = {schedule.calendar(every, 37): every for every in schedule.INTERVALS}
+
+    for changed_at in changes(zone):
+        found = elapses(expressions, zone, changed_at - 2 * schedule.HOUR)
+        for (expression, every), came in zip(expressions.items(), found, strict=True):
+            assert len(came) == 330
+            if every < schedule.DAY:
+                assert {after - before for before, after in pairwise(came)} == {every}, expression
+            else:
+                local = [at.astimezone(ZoneInfo(zone)) for at in came]
+                assert {(at.hour, at.minute) for at in local} == {(4, 37)}
+                assert {after.date() - before.date() for before, after in pairwise(local)} == {every}
+
+
+def test_every_timer_below_a_day_goes_by_utc(tmp_path: Path) -> None:
+    units = write_units(tmp_path, text='[schedule]\npull-events = "4h"\n')
+
+    timers = {unit.stem: unit.read_text() for unit in units if unit.suffix == ".timer"}
+    found = {name: re.findall("^OnCalendar=(.*)$", timer, re.MULTILINE) for name, timer in timers.items()}
+    assert found.pop("bisonsync-prune") == ["*-*-* 04:57:00"]
+    assert len(found) == JOBS - 1
+    assert all(len(calendars) == 1 and calendars[0].endswith(":00 UTC") for calendars in found.values())
 
 
 def test_every_timer_has_its_service_and_every_service_what_it_promises(tmp_path: Path) -> None:

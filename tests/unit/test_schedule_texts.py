@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from nights import ZONES, changes, read_line, starts
 
 from bisonsync.durations import parse_duration
 from bisonsync.errors import ConfigError
@@ -24,6 +27,9 @@ SETUP = Setup(
     intervals=SCHEDULE,
     longest=timedelta(minutes=15),
 )
+EXAMPLE = (Path(__file__).resolve().parents[2] / "crontab.example").read_text()
+# What stands before a command that is not to run at every turn that its fields name.
+TURN = re.compile(r"test \$\(\(\$\(date \+%s\) / (\d+) % (\d+)\)\) -eq 0 && ")
 # What a shell, cron and systemd each have their own ideas about.
 ODD = 'it\'s 50% of "$HOME" & a \\ back; `date` #1'
 
@@ -33,7 +39,7 @@ def commands(crontab: str) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for line in crontab.splitlines():
         if line and not line.startswith("#") and line[0] in "*0123456789":
-            *fields, command = line.split(" ", 5)
+            *fields, command = line.split(maxsplit=5)
             assert "%" not in command.replace("\\%", "")
             command = command.replace("\\%", "%")
             words = shlex.split(command)
@@ -50,38 +56,83 @@ WORDS = (
 @pytest.mark.parametrize(
     ("asked", "said", "fields", "calendar"),
     [
-        ("1m", "every minute", "* * * * *", "*-*-* *:*:00"),
-        ("45s", "every minute", "* * * * *", "*-*-* *:*:00"),
-        ("3m", "every 3 minutes", "*/3 * * * *", "*-*-* *:00/3:00"),
-        ("7m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00"),
-        ("8m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00"),
-        ("9m", "every 10 minutes", "*/10 * * * *", "*-*-* *:00/10:00"),
-        ("40m", "every 30 minutes", "*/30 * * * *", "*-*-* *:00/30:00"),
-        ("1h", "every hour", "7 * * * *", "*-*-* *:07:00"),
-        ("90m", "every hour", "7 * * * *", "*-*-* *:07:00"),
-        ("5h", "every 4 hours", "7 */4 * * *", "*-*-* 00/4:07:00"),
-        ("1d", "every day", "7 4 * * *", "*-*-* 04:07:00"),
-        ("3d", "every day", "7 4 * * *", "*-*-* 04:07:00"),
-        ("7d", "every week", "7 4 * * 0", "Sun *-*-* 04:07:00"),
-        ("365d", "every week", "7 4 * * 0", "Sun *-*-* 04:07:00"),
+        ("1m", "every minute", "* * * * *", "*-*-* *:*:00 UTC"),
+        ("45s", "every minute", "* * * * *", "*-*-* *:*:00 UTC"),
+        ("3m", "every 3 minutes", "*/3 * * * *", "*-*-* *:00/3:00 UTC"),
+        ("4m", "every 4 minutes", "*/2 * * * *", "*-*-* *:00/4:00 UTC"),
+        ("7m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00 UTC"),
+        ("8m", "every 6 minutes", "*/6 * * * *", "*-*-* *:00/6:00 UTC"),
+        ("9m", "every 10 minutes", "*/10 * * * *", "*-*-* *:00/10:00 UTC"),
+        ("40m", "every 30 minutes", "*/30 * * * *", "*-*-* *:00/30:00 UTC"),
+        ("1h", "every hour", "37 * * * *", "*-*-* *:37:00 UTC"),
+        ("90m", "every hour", "37 * * * *", "*-*-* *:37:00 UTC"),
+        ("5h", "every 4 hours", "7,37 * * * *", "*-*-* 00/4:37:00 UTC"),
+        ("1d", "every day", "37 4 * * *", "*-*-* 04:37:00"),
+        ("3d", "every day", "37 4 * * *", "*-*-* 04:37:00"),
+        ("7d", "every week", "37 4 * * 0", "Sun *-*-* 04:37:00"),
+        ("365d", "every week", "37 4 * * 0", "Sun *-*-* 04:37:00"),
     ],
 )
 def test_the_nearest_interval_that_cron_can_say(asked: str, said: str, fields: str, calendar: str) -> None:
     every = schedule.nearest_interval(parse_duration(asked))
 
     assert schedule.often(every) == said
-    assert schedule.cron_fields(every, 7) == fields
-    assert schedule.calendar(every, 7) == calendar
+    assert schedule.cron_fields(every, 37) == fields
+    assert schedule.calendar(every, 37) == calendar
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Athens", "Pacific/Chatham"])
-def test_the_night_is_never_skipped_or_repeated(zone: str) -> None:
-    minute, hour = schedule.cron_fields(schedule.DAY, 37).split()[:2]
-    begin = datetime(2027, 1, 1, int(hour), int(minute), tzinfo=ZoneInfo(zone))
-    nights = [begin + timedelta(days=day) for day in range(365)]
+def every_line() -> set[tuple[timedelta, str, tuple[int, int]]]:
+    """The lines of every interval and the example's, without their commands: interval, fields, seconds and turns."""
+    crontabs = [(EXAMPLE, SCHEDULE)]
+    for every in schedule.INTERVALS:
+        intervals = dict.fromkeys(SCHEDULE, every)
+        crontabs.append((schedule.cron(replace(SETUP, intervals=intervals)), intervals))
+    found = set[tuple[timedelta, str, tuple[int, int]]]()
+    for crontab, intervals in crontabs:
+        lines = commands(crontab)
+        assert set(lines) == set(WORDS)
+        for name, (fields, command) in lines.items():
+            turn = TURN.match(command)
+            turns = (int(turn[1]), int(turn[2])) if turn else (1, 1)
+            found.add((intervals.get(name, schedule.HOUR), fields, turns))
+    return found
 
-    assert [night for night in nights if night.astimezone(UTC).astimezone(night.tzinfo).hour != night.hour] == []
-    assert [night for night in nights if night.utcoffset() != night.replace(fold=1).utcoffset()] == []
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_no_line_pauses_or_comes_twice_in_a_night_that_changes_the_clocks(zone: str) -> None:
+    lines = [line for line in every_line() if line[0] < schedule.DAY]
+
+    assert len(changes(zone)) >= 2
+    for changed_at in changes(zone):
+        for every, fields, (seconds, turns) in lines:
+            around = (changed_at - every - 3 * schedule.HOUR, changed_at + every + 3 * schedule.HOUR)
+            came = [at for at in starts(read_line(fields), zone, *around) if at.timestamp() // seconds % turns == 0]
+            pauses = [after - before for before, after in pairwise(came)]
+            assert schedule.MINUTE <= min(pauses) <= max(pauses) <= every + schedule.MINUTE, (fields, turns)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_daily_line_comes_once_on_the_day_that_changes_the_clocks(zone: str) -> None:
+    daily = [fields for every, fields, _ in every_line() if every == schedule.DAY]
+
+    assert daily
+    for changed_at in changes(zone):
+        for fields in daily:
+            around = (changed_at - 2 * schedule.DAY, changed_at + 2 * schedule.DAY)
+            came = [at.astimezone(ZoneInfo(zone)) for at in starts(read_line(fields), zone, *around)]
+            assert {(at.hour, at.minute) for at in came} == {(4, int(fields.split()[0]))}
+            assert {after.date() - before.date() for before, after in pairwise(came)} == {schedule.DAY}
+
+
+def test_the_shell_takes_one_turn_of_those_that_cron_names() -> None:
+    test = schedule.cron_test(timedelta(hours=4))
+    moments = "0 1799 1800 14399 14400 16199 16200 1800000000 1800014400"
+
+    script = f'for now in {moments}; do date() {{ echo "$now"; }}; {test}echo "$now"; done'
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+
+    assert TURN.fullmatch(test)
+    assert done.stdout.split() == ["0", "1799", "14400", "16199", "1800000000", "1800014400"]
 
 
 def test_an_interval_that_cron_cannot_say_is_named() -> None:
