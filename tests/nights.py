@@ -78,9 +78,9 @@ def _numbers(field: str, first: int, last: int) -> frozenset[int]:
 def starts(line: Line, zone: str, begin: datetime, end: datetime) -> Iterator[datetime]:
     """When (in UTC) a cron that has run for long starts a line.
 
-    It keeps a count of its own of the local clock's minutes. Where the clock jumps ahead, lines with * in the minute or the
-    hour are looked at for the minute that it is, and the others for each minute that was left out. Where it jumps back,
-    the others wait until the clock has come again to where it was.
+    It keeps a count of its own of the local clock's minutes. Where the clock jumps ahead, lines with * in the minute or
+    the hour are looked at for the minute that it is, and the others for each minute that was left out. Where it jumps
+    back, the others wait until the clock has come again to where it was.
     """
     now, counted = begin, _clock(begin, zone) - 1
     while now < end:

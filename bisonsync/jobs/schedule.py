@@ -205,8 +205,8 @@ def cron(setup: Setup) -> str:
         turns = nearest // _cron_step(nearest)
         if turns > 1:
             lines += _comment(
-                "cron goes by the local clock: in a night that changes it, one pause would be longer. So this line comes "
-                f"more often, and the test takes one turn of {turns}, counted by UTC."
+                "cron goes by the local clock: in a night that changes it, one pause would be longer. So this line "
+                f"comes more often, and the test takes one turn of {turns}, counted in UTC."
             )
         command = shlex.join(_printable(argument) for argument in _arguments(setup, job, every, jitter=True))
         command = (cron_test(nearest) + command).replace("%", r"\%")
