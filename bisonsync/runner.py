@@ -29,6 +29,7 @@ from bisonsync.errors import (
 )
 from bisonsync.output import Output
 from bisonsync.run import (
+    STOP_GRACE_SECONDS,
     VERDICTS,
     InstanceAccess,
     Problem,
@@ -57,8 +58,6 @@ HEARTBEATS_PER_TTL = 4
 BUDGET_BLOCK_PER_LANE = 3
 LOCK_POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.2
-# How long work goes on after a stop; a bit longer than its waits for the database do.
-STOP_GRACE_SECONDS = 2.5
 MAX_HOLDERS_NAMED = 3
 # Stands for the job itself where it works on no workspace.
 NO_WORKSPACE: WorkspaceKey = ("", 0)
@@ -146,7 +145,7 @@ class Session:
         self._heart: threading.Event | None = None
         self._heartbeat: Heartbeat | None = None
         self._give_up_at = float("inf")
-        self._is_stopping = False
+        self._signals = 0
         self._left_out: tuple[WorkspaceOutcome, ...] = ()
 
     # What a command may ask for
@@ -185,12 +184,19 @@ class Session:
     @cached_property
     def db(self) -> Database:
         """For the work itself."""
-        return self._database(max_connections=4)
+        return self._ending(self._database(max_connections=4))
 
     @cached_property
     def control(self) -> Database:
         """For leases, ledger and budget: never waits behind the work."""
-        return self._database(max_connections=2)
+        return self._ending(self._database(max_connections=2))
+
+    def _ending(self, database: Database) -> Database:
+        """A database whose waits end with the --deadline that was given; jobs set the one of the settings as well."""
+        seconds = self.options.deadline_seconds
+        database.deadline = None if seconds is None else self._began + seconds
+        database.ends_by_deadline = True
+        return database
 
     def client(self, name: str, instance: Instance, *, deadline: float) -> InstanceClient:
         """The conversation with one instance."""
@@ -551,10 +557,14 @@ class Session:
         return round((time.monotonic() - self._began) * 1000)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
-        if self._is_stopping:
-            os._exit(128 + number)
-        self._is_stopping = True
-        self.clock.stop(number)
+        self._signals += 1
+        if self._signals == 1:
+            self.clock.stop(number)
+            return
+        if self._signals == 2:
+            for database in self._databases:
+                database.cancel()
+        os._exit(128 + number)
 
     @staticmethod
     def _quietly(action: Callable[[], None]) -> None:

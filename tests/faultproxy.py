@@ -99,6 +99,8 @@ class Conversation:
             self._client.sendall(b"N")
             length, code = struct.unpack("!II", self._take(self._client, 8))
             rest = self._take(self._client, length - 8)
+        if code == _CANCEL:
+            self.proxy.cancels += 1
         self._pass_on(self._server, struct.pack("!II", length, code) + rest)
         while True:
             kind, body = self._message(self._client)
@@ -193,6 +195,8 @@ class FaultProxy:
         )
         self.statements: list[str] = []
         """Everything that clients said, in order."""
+        self.cancels = 0
+        """How often a client asked to cancel what it had said."""
         self._rules: list[Rule] = []
         self._open: set[Conversation] = set()
         self._lock = threading.RLock()

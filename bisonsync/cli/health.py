@@ -158,8 +158,6 @@ def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str
     from bisonsync.jobs import health as job
     from bisonsync.run import Result
 
-    if session.options.deadline_seconds is not None:
-        session.control.deadline = session.deadline()
     session.wait_for_jitter()
     if session.is_alerting and not session.options.dry_run:
         _open_ledger(session)

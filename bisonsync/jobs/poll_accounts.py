@@ -18,7 +18,16 @@ from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
 from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseBusy, LeaseLost, Stopped
 from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
-from bisonsync.run import Problem, Result, Run, WorkspaceAccess, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.run import (
+    STOP_GRACE_SECONDS,
+    Problem,
+    Result,
+    Run,
+    WorkspaceAccess,
+    WorkspaceOutcome,
+    WorkspaceVerdict,
+    label,
+)
 from bisonsync.store import accounts, leases
 from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
 from bisonsync.store.db import Connection
@@ -31,8 +40,6 @@ SWITCH_JOB = "switch-workspace"
 # More workspaces than lanes are open at a time, so that lanes do not idle while one waits for its first or last page.
 SPARE_WORKSPACES = 2
 SWITCH_LOOKS = 5
-# Longer than a stopped run lets its database work go on.
-STOP_GRACE_SECONDS = 2.5
 
 # Known and of no use to a mirror; updated_at moves with any activity and is no change.
 _DROPPED = frozenset({"updated_at", "email_signature", "imap_port", "smtp_port"})

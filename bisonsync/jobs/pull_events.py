@@ -27,7 +27,16 @@ from bisonsync.errors import (
 )
 from bisonsync.models import StoredEvent, clean_value
 from bisonsync.payloads import NotJson, read_body
-from bisonsync.run import Problem, Result, Run, WorkspaceKey, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.run import (
+    STOP_GRACE_SECONDS,
+    Problem,
+    Result,
+    Run,
+    WorkspaceKey,
+    WorkspaceOutcome,
+    WorkspaceVerdict,
+    label,
+)
 from bisonsync.store import event_pulls, leases, webhooks
 from bisonsync.store.db import Connection
 from bisonsync.store.event_pulls import Counts, Pull
@@ -44,7 +53,6 @@ WHOLE_EVERY = timedelta(days=1)
 PAGES_PER_PART = 40
 ROWS_PER_PART = 15 * PAGES_PER_PART
 MISSING_ROUTE = 404
-STOP_GRACE_SECONDS = 2.5
 LOOK_SECONDS = 0.2
 
 

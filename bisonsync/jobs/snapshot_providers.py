@@ -169,7 +169,7 @@ def _make_partitions(run: Run, days: set[date], today: date) -> list[Problem]:
                 lock_attempts=attempts,
             )
         except BisonsyncError as error:
-            if first != next_month or isinstance(error, DatabaseUnavailable | Stopped):
+            if first != next_month or isinstance(error, DatabaseUnavailable | DeadlineExceeded | Stopped):
                 raise
             return [replace(Problem.of(error), message=f"next month's partition: {error.message}")]
     return []
@@ -288,7 +288,7 @@ def _write_history(run: Run, policy: Policy, work: _Work, instance: str, day: da
         written = run.db.run(
             partial(do, instance=instance, day=day, zone=policy.zone), statement_timeout_seconds=HISTORY_SECONDS
         )
-    except (Stopped, DatabaseUnavailable):
+    except (Stopped, DeadlineExceeded, DatabaseUnavailable):
         raise
     except BisonsyncError as error:
         work.problems.append(replace(Problem.of(error), message=f"history of {instance} for {day}: {error.message}"))

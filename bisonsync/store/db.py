@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,12 +14,15 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from bisonsync.clock import Clock
 from bisonsync.errors import (
+    BisonsyncError,
     ConfigError,
     DatabaseError,
     DatabaseUnavailable,
+    DeadlineExceeded,
     SchemaMismatch,
     Stopped,
 )
@@ -44,6 +48,10 @@ _CONNECTION_FIXED = {"client_encoding": "UTF8"}
 _ANSWER_GRACE_SECONDS = 5.0
 # What is under way when the run is stopped, or its deadline comes, may end within so long.
 _END_GRACE_SECONDS = 2.0
+# Then the server is asked to cancel it, and so long waited for its answer.
+_CANCEL_SECONDS = 1.5
+# Who does not even wait for that still does not leave the server computing.
+_HASTY_CANCEL_SECONDS = 0.5
 # A transaction that breaks off again and again is broken by what it does, not by a restart.
 _BREAKS_TOLERATED = 5
 # Once so many transactions were locked out, the others of the run wait once instead of several times.
@@ -81,11 +89,27 @@ class _Limits:
     idle: float
 
 
+class _OutOfTime(psycopg.OperationalError):
+    """The deadline came before the answer. ``is_alive``: the server then still answered a request to cancel."""
+
+    is_alive = False
+
+
 class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose waiting can be ended: libpq by itself waits for ever on a peer that only acknowledges."""
+    """A connection whose waiting can be ended: libpq by itself waits for ever on a peer that only acknowledges.
+
+    ``may_cancel``: what is under way can be cancelled without harm to others. Not so a BEGIN or COMMIT: behind a
+    pooler the server's end may be another client's by the time that the request arrives.
+    """
 
     now: Callable[[], float]
     still_waiting: Callable[[float], None]
+    may_cancel = False
+
+    @property
+    def is_cancellable(self) -> bool:
+        """True while the server is at a statement of ours that may be cancelled."""
+        return self.may_cancel and not self.closed and self.pgconn.transaction_status == TransactionStatus.ACTIVE
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """As psycopg's, which looks up ten times a second; ``still_waiting`` then hears for how long, and may raise."""
@@ -102,10 +126,43 @@ class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
             ready = yield wanted
             try:
                 self.still_waiting(self.now() - began)
-            except BaseException:
-                # In the middle of an answer: of no use any more, and a roll-back would wait again.
-                self.close()
+            except BaseException as error:
+                is_alive = yield from self._give_up(gen, ready)
+                if isinstance(error, _OutOfTime):
+                    error.is_alive = is_alive
                 raise
+
+    def _give_up(self, gen: Generator[Any, Any, Any], ready: Any) -> Generator[Any, Any, bool]:
+        """Have the server end what it is at, which it would go on with, and close; True if it answered in time."""
+        try:
+            if self.is_cancellable:
+                give_up_at = self.now() + _CANCEL_SECONDS
+                _cancel([self], _CANCEL_SECONDS)
+                while self.now() < give_up_at:
+                    ready = yield gen.send(ready)
+        except StopIteration:
+            return True
+        except psycopg.Error as error:
+            return error.sqlstate is not None
+        finally:
+            # Cancelled or in the middle of an answer: of no use any more, and a roll-back would wait again.
+            self.close()
+        return False
+
+
+def _cancel(connections: Iterable[_WatchedConnection], seconds: float) -> None:
+    """Ask the server, side by side, to end what these connections are at; return when it has heard, or time is up."""
+
+    def ask(conn: _WatchedConnection) -> None:
+        with suppress(psycopg.Error):
+            conn.cancel_safe(timeout=seconds)
+
+    # In threads, for an older libpq knows no time-out here.
+    asking = [threading.Thread(target=ask, args=(conn,), name="cancel", daemon=True) for conn in connections]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(seconds)
 
 
 class Database:
@@ -114,6 +171,10 @@ class Database:
     No session state is kept: time limits, and all settings that a statement relies on, are set inside each transaction
     (``pin_settings``); statements are never prepared.
     ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more.
+    No session state is kept: time-outs are set inside each transaction, statements are never prepared.
+    ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more. What is then under
+    way, or when the run is stopped, is cancelled: the server would go on with it, and keep its locks. That raises
+    DeadlineExceeded where ``ends_by_deadline``, else DatabaseUnavailable, as silence always does.
     """
 
     def __init__(
@@ -137,9 +198,11 @@ class Database:
         self._conninfo = make_conninfo("", **{**defaults, **given, **_CONNECTION_FIXED})
         self.where = _where(given)
         self.deadline: float | None = None
+        self.ends_by_deadline = False
         self._clock = clock
         self._places = threading.Semaphore(max_connections)
         self._idle: list[_WatchedConnection] = []
+        self._opened: weakref.WeakSet[_WatchedConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._patience = first_connect_seconds
         self._reconnect_seconds = reconnect_seconds
@@ -161,7 +224,7 @@ class Database:
         Tried again as a whole when the connection is lost (it may then have been committed already: ``work`` must
         be safe to repeat), on a deadlock, and up to ``lock_attempts`` times when a lock does not come free. The idle
         limit is shorter than the waits for a lock: a process that stands still lets go before others give up.
-        Raises DatabaseUnavailable, SchemaMismatch, DatabaseError.
+        Raises DatabaseUnavailable, SchemaMismatch, DatabaseError; Stopped, DeadlineExceeded.
         """
         limits = _Limits(statement_timeout_seconds, lock_timeout_seconds, idle_timeout_seconds)
         attempts = lock_attempts if self._lock_outs < _LOCK_OUTS_TOLERATED else 1
@@ -183,6 +246,11 @@ class Database:
                     raise _locked_out(error, self.where, blockers) from error
             except _LOST as error:
                 broken += began
+                if isinstance(error, _OutOfTime) and error.is_alive and self.ends_by_deadline:
+                    raise DeadlineExceeded(
+                        f"database {self.where}: the deadline came in the middle of a statement, which was cancelled",
+                        hint="what is committed stays; run it again, or give it longer with --deadline",
+                    ) from error
                 self._refuse_if_final(error)
                 self._drop_idle()
                 if self._is_lost_for_good() or broken > _BREAKS_TOLERATED or self._is_over():
@@ -197,16 +265,24 @@ class Database:
             pause = min(2 * pause, 4.0)
 
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections, and cancel what threads that were left behind still have under way."""
         self._drop_idle()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Have the server end what is under way, for a process that leaves at once. For signal handlers, too."""
+        under_way = [conn for conn in list(self._opened) if conn.is_cancellable]
+        _cancel(under_way, _HASTY_CANCEL_SECONDS)
 
     def connect(self) -> Connection:
         """A connection of one's own, in autocommit; the caller closes it. Raises like ``run``, without retries."""
         try:
-            return self._open()
+            conn = self._open()
         except psycopg.OperationalError as error:
             self._refuse_if_final(error)
             raise self._unavailable(error) from error
+        conn.may_cancel = True
+        return conn
 
     @contextmanager
     def _transaction(self, limits: _Limits) -> Generator[tuple[Connection, int]]:
@@ -225,7 +301,11 @@ class Database:
                             "idle": f"{limits.idle * 1000:.0f}",
                         },
                     ).fetchone()
-                    yield conn, row[0] if row else 0
+                    conn.may_cancel = True
+                    try:
+                        yield conn, row[0] if row else 0
+                    finally:
+                        conn.may_cancel = False
             except BaseException:
                 # Whatever happened, this connection's state is in doubt; a new one costs a few milliseconds.
                 conn.close()
@@ -247,6 +327,7 @@ class Database:
         conn.still_waiting = partial(self._check_waiting, 0.0)
         # Part of each BEGIN: under a stricter default, runs side by side would fail each other's commits.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        self._opened.add(conn)
         return conn
 
     def _drop_idle(self) -> None:
@@ -261,7 +342,7 @@ class Database:
             raise psycopg.OperationalError(f"no answer for {seconds:.0f} s")
         now = self._clock.monotonic()
         if self.deadline is not None and now > self.deadline + _END_GRACE_SECONDS:
-            raise psycopg.OperationalError(f"no answer for {seconds:.0f} s, and the run's deadline has come")
+            raise _OutOfTime(f"no answer for {seconds:.0f} s, and the run's deadline has come")
         try:
             self._clock.check()
         except Stopped:
@@ -317,7 +398,7 @@ class Database:
         try:
             with self.connect() as conn:
                 rows = conn.execute(_Q["find_blockers"], {"backend_pid": backend_pid}).fetchall()
-        except (psycopg.Error, DatabaseError):
+        except (psycopg.Error, BisonsyncError):
             # The error to come is told without names.
             return
         for pid, application, state, seconds in rows:

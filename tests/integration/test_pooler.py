@@ -6,8 +6,10 @@ import os
 import pwd
 import shutil
 import socket
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,11 @@ from psycopg.conninfo import conninfo_to_dict
 from scene import Scene, assert_sums, scene
 
 from bisonsync import embedded
+from bisonsync.clock import SystemClock
+from bisonsync.errors import Stopped
 from bisonsync.sandbox import Sandbox
+from bisonsync.store import db as store_db
+from bisonsync.store.db import Database
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="no pgbouncer here: on Debian, apt-get install pgbouncer")
@@ -155,3 +161,24 @@ def test_f23_leases_hold_through_a_pooler(stage: Scene) -> None:
 
     assert (second.returncode, cli.finish(first).returncode) == (75, 0)
     assert f"pid {first.pid} on" in second.stderr
+
+
+def test_a_stop_ends_the_statement_behind_the_pooler(pooler: int, db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_db, "_END_GRACE_SECONDS", 0.0)
+    clock = SystemClock()
+    database = Database(pooled(db, pooler), application_name="bisonsync test", clock=clock)
+    at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DO %LOOP%'"
+    with psycopg.connect(db, autocommit=True) as conn:
+
+        def stop() -> None:
+            cli.wait_until(lambda: conn.execute(at_work).fetchone() != (0,), "it computes")
+            clock.stop(signal.SIGTERM)
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(Stopped):
+            database.run(lambda conn: conn.execute("DO 'BEGIN LOOP END LOOP; END'"), statement_timeout_seconds=0)
+        stopper.join()
+
+        assert conn.execute(f"{at_work} AND state = 'active'".encode()).fetchone() == (0,)
+    assert_no_session_state(pooled(db, pooler))
