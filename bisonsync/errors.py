@@ -5,6 +5,7 @@
     BisonsyncError                 1  a bug, if nothing below fits
     ├── UsageError                 2  the command line is wrong
     ├── ConfigError                4  settings are wrong or missing
+    │   ├── ArgumentRefused        4  -w or --instance names nothing that can be worked on
     │   └── CredentialsError       4  a token is missing, refused or expired
     ├── ApiError                   5  the API could not be used
     │   ├── ApiUnavailable         5  no usable answer after all retries
@@ -46,6 +47,10 @@ class UsageError(BisonsyncError):
 class ConfigError(BisonsyncError):
     exit_code = 4
     kind = "configuration"
+
+
+class ArgumentRefused(ConfigError):
+    """What was typed names nothing, or several things: no run of the job, so the ledger keeps none."""
 
 
 class CredentialsError(ConfigError):

@@ -19,6 +19,7 @@ from uuid import uuid4
 from bisonsync import __version__
 from bisonsync.clock import SystemClock
 from bisonsync.errors import (
+    ArgumentRefused,
     BisonsyncError,
     ConfigError,
     CredentialsError,
@@ -26,6 +27,7 @@ from bisonsync.errors import (
     DatabaseUnavailable,
     LeaseBusy,
     Stopped,
+    UsageError,
 )
 from bisonsync.output import Output
 from bisonsync.run import (
@@ -91,12 +93,20 @@ class Options:
     heartbeat_url_file: str | None = None
 
 
-def execute(options: Options, job: str, body: Callable[[Session], Result], *, counts: Sequence[str] = ()) -> NoReturn:
+def execute(
+    options: Options,
+    job: str,
+    body: Callable[[Session], Result],
+    *,
+    counts: Sequence[str] = (),
+    is_part: bool = False,
+) -> NoReturn:
     """Run a command to its end: whatever happens becomes one report and one exit code.
 
-    ``counts`` are those that the report has even when nothing could be done.
+    ``counts`` are those that the report has even when nothing could be done. ``is_part``: the command's own options
+    chose some of the job's work, as -w does.
     """
-    session = Session(options, job, counts)
+    session = Session(options, job, counts, is_part=is_part)
     result = session.carry_out(body)
     code = session.report(result)
     leave(code)
@@ -124,8 +134,9 @@ def _flush(code: int, *, unread: int = 1) -> int:
 class Session:
     """One command: gives what it needs when it needs it, and nothing earlier."""
 
-    def __init__(self, options: Options, job: str, counts: Sequence[str] = ()) -> None:
+    def __init__(self, options: Options, job: str, counts: Sequence[str] = (), *, is_part: bool = False) -> None:
         self.options = options
+        self._is_part = is_part
         self._zero_counts = dict.fromkeys(counts, 0)
         self.job = job
         self.run_id = uuid4()
@@ -142,6 +153,7 @@ class Session:
         self._databases: list[Database] = []
         self._clients: list[InstanceClient] = []
         self._ledger_open = False
+        self._is_refused = False
         self._heart: threading.Event | None = None
         self._heartbeat: Heartbeat | None = None
         self._give_up_at = float("inf")
@@ -260,6 +272,13 @@ class Session:
             database.deadline = self._give_up_at
         return self._give_up_at
 
+    @property
+    def covers(self) -> list[str] | None:
+        """The instances whose share of the job this run does whole; None: all there are; empty: chosen parts alone."""
+        if self._is_part or self.options.workspaces:
+            return []
+        return sorted({name.lower() for name in self.options.instances}) or None
+
     def require_schema(self) -> None:
         """Raises SchemaMismatch unless the database is migrated to what this version expects."""
         from bisonsync.store import migrations
@@ -285,7 +304,8 @@ class Session:
         def work(conn: Any) -> None:
             migrations.require_schema(conn)
             runs.close_lost_runs(conn, ttl_seconds=self._lease_ttl_seconds)
-            runs.open_run(conn, self.run_id, self.job, command=_command_line(sys.argv[1:]), version=__version__)
+            command = _command_line(sys.argv[1:])
+            runs.open_run(conn, self.run_id, self.job, command=command, version=__version__, covers=self.covers)
 
         self.control.run(work)
         self._ledger_open = True
@@ -357,11 +377,11 @@ class Session:
         wanted = [name.lower() for name in (names or self.options.instances)]
         configured = self.settings.instances
         unknown = [name for name in wanted if name not in configured]
-        if unknown or not configured:
-            raise ConfigError(
-                f"instance {unknown[0]!r} is not in the settings" if unknown else "no instance is in the settings",
-                hint="add [instances.NAME] with base_url and api_key_file, or set BISONSYNC_INSTANCES__NAME__BASE_URL",
-            )
+        hint = "add [instances.NAME] with base_url and api_key_file, or set BISONSYNC_INSTANCES__NAME__BASE_URL"
+        if unknown:
+            raise ArgumentRefused(f"instance {unknown[0]!r} is not in the settings", hint=hint)
+        if not configured:
+            raise ConfigError("no instance is in the settings", hint=hint)
         if self.options.dry_run:
             self.require_schema()
         else:
@@ -413,6 +433,7 @@ class Session:
             problem = replace(problem, exit_code=0) if self.options.skip_if_locked else problem
             return Result({}, workspaces=self._left_out, problems=(problem,))
         except BisonsyncError as error:
+            self._is_refused = isinstance(error, ArgumentRefused | UsageError)
             return Result({}, problems=(Problem.of(error),))
         except BrokenPipeError:
             return Result({}, problems=(Problem("output", "nobody reads the output any more", exit_code=1),))
@@ -455,12 +476,12 @@ class Session:
             self._heart.set()
         if self._ledger_open:
             try:
-                result = self._close_ledger(result, verdict, code)
+                result = self._forget_run(result) if self._is_refused else self._close_ledger(result, verdict, code)
             except BisonsyncError as error:
                 result = replace(result, problems=(*result.problems, Problem.of(error)))
                 code, verdict = self.judge(result)
         self.print_result(result, result.all_problems, verdict)
-        if self._heartbeat is not None:
+        if self._heartbeat is not None and not (self._is_refused and not self.options.heartbeat_url_file):
             self._end_heartbeat(self._heartbeat, _flush(self.heartbeat_code(code, result)))
         for database in self._databases:
             self._quietly(database.close)
@@ -546,12 +567,21 @@ class Session:
             or self.clock.monotonic() >= self._give_up_at
             or any(p.kind == DatabaseUnavailable.kind for p in result.all_problems)
         )
-        patience = LEDGER_HASTE_SECONDS if in_haste else LEDGER_PATIENCE_SECONDS
-        # Not on the run's clock: a stopped run closes its row as well.
-        database = self._database(max_connections=1, clock=SystemClock(), first_connect_seconds=patience)
-        database.deadline = self.clock.monotonic() + patience
-        closed = database.run(work)
+        closed = self._ledger(LEDGER_HASTE_SECONDS if in_haste else LEDGER_PATIENCE_SECONDS).run(work)
         return replace(result, counts={k: (closed or {}).get(k, v) for k, v in result.counts.items()})
+
+    def _forget_run(self, result: Result) -> Result:
+        """Take the row of a run that was refused for its own arguments out of the ledger: the job was not at fault."""
+        from bisonsync.store import runs
+
+        self._ledger(LEDGER_HASTE_SECONDS).run(lambda conn: runs.forget_run(conn, self.run_id))
+        return result
+
+    def _ledger(self, patience_seconds: float) -> Database:
+        """For the end of a run: not on its clock, for a stopped run closes its row as well."""
+        database = self._database(max_connections=1, clock=SystemClock(), first_connect_seconds=patience_seconds)
+        database.deadline = self.clock.monotonic() + patience_seconds
+        return database
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)
@@ -582,7 +612,7 @@ class Session:
 
         if self.options.heartbeat_url_file:
             url = settings.read_heartbeat_url_file(self.options.heartbeat_url_file, environ=os.environ)
-        elif self.job in settings.HEARTBEAT_JOBS:
+        elif self.job in settings.HEARTBEAT_JOBS and self.covers != []:
             url = self.sources.heartbeat_url(self.job)
         else:
             url = None
@@ -591,7 +621,9 @@ class Session:
             from bisonsync.api.heartbeat import Heartbeat
 
             self._heartbeat = Heartbeat(url, user_agent=f"bisonsync/{__version__}")
-            self._heartbeat.begin()
+            # A begin without an end alarms the watcher, and a name that was typed wrong has none.
+            if self.options.heartbeat_url_file or self.covers is None:
+                self._heartbeat.begin()
 
     def _end_heartbeat(self, heartbeat: Heartbeat, code: int) -> None:
         """Tell the watcher how the run ended, and keep how that went if the database was used; changes nothing else."""
@@ -808,20 +840,22 @@ def _held_by(holder: Holder | None) -> str:
 def choose(rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]) -> list[WorkspaceRow]:
     """The active workspaces that -w and --instance name; all of them without either.
 
-    Raises ConfigError for a name that fits none or several, and when nothing is left to do.
+    Raises ArgumentRefused for a name that fits none or several and for one whose workspace is not active, ConfigError
+    when nothing is left to do.
     """
     candidates = find_workspaces(rows, workspaces, instances)
     if workspaces:
         inactive = [row for row in candidates if not row.is_active]
         if inactive:
-            raise ConfigError(
+            raise ArgumentRefused(
                 f"workspace {label(inactive[0].key)} ({inactive[0].workspace_name}) is not active",
                 hint=f"bisonsync workspaces enable {inactive[0].bison_workspace_id}",
             )
     active = [row for row in candidates if row.is_active]
     if not active:
-        raise ConfigError(
-            "no active workspace: there is nothing to read",
+        where = f" in {', '.join(instances)}" if instances else ""
+        raise (ArgumentRefused if instances else ConfigError)(
+            f"no active workspace{where}: there is nothing to read",
             hint="run 'bisonsync workspaces discover', or 'bisonsync workspaces enable ID'",
         )
     return active
@@ -832,13 +866,13 @@ def find_workspaces(
 ) -> list[WorkspaceRow]:
     """The registered workspaces that names and --instance mean, active or not; all of them without either.
 
-    Raises ConfigError for a name that fits none or several.
+    Raises ArgumentRefused for a name that fits none or several.
     """
     known = {row.bison_instance for row in rows}
     wanted = [instance.lower() for instance in instances]
     for instance in wanted:
         if instance not in known:
-            raise ConfigError(
+            raise ArgumentRefused(
                 f"no workspace of an instance named {instance!r} is registered",
                 hint=f"registered are: {', '.join(sorted(known)) or 'none'}; run 'bisonsync workspaces discover'",
             )
@@ -865,7 +899,7 @@ def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ConfigError(
+        raise ArgumentRefused(
             f"{text!r} means several workspaces: {', '.join(label(row.key) for row in found)}",
             hint="name one of them as INSTANCE/ID",
         )
@@ -873,7 +907,7 @@ def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
 
     names = [row.workspace_name for row in rows]
     close = difflib.get_close_matches(text.strip(), names, n=1)
-    raise ConfigError(
+    raise ArgumentRefused(
         f"no workspace {text!r} is registered",
         hint=f"did you mean {close[0]!r}?"
         if close

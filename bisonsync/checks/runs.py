@@ -42,24 +42,26 @@ def look(look: Look) -> CheckResult:
     """Look at each job of the schedule: when it last started, how it ended, and whether it still runs.
 
     One that never ran is CRITICAL from one interval after the database was set up, and a warning until then; UNKNOWN
-    as long as no job ran at all. A skipped or stopped run is neither a failure nor a success.
+    as long as no job ran at all. A skipped or stopped run is neither a failure nor a success, and a run of chosen
+    workspaces is none of the job.
     """
     limits = look.limits[NAME]
     if not look.schedule:
         return CheckResult(NAME, NOT_IN_USE, "no job is scheduled", thresholds=limits)
     rows = look.read(lambda conn: health_jobs.list_job_runs(conn, sorted(look.schedule)))
     set_up_at = look.read(health_jobs.find_set_up_at)
+    jobs = list(dict.fromkeys(row.job for row in rows))
     is_new = all(row.last_start is None for row in rows)
-    told = [each for row in rows for each in _judge(look, row, set_up_at, is_new=is_new)]
+    told = list(dict.fromkeys(each for row in rows for each in _judge(look, row, set_up_at, is_new=is_new)))
     told.sort(key=lambda each: -rank(each.finding.state))
     bad = tuple(each.finding for each in told)
     late = max((_intervals(look, row) for row in rows), default=0.0)
     return CheckResult(
         NAME,
         worst_of(bad, OK),
-        f"{len({finding.subject for finding in bad})} of {len(rows)} jobs: {bad[0].subject} {bad[0].detail}"
+        f"{len({finding.subject for finding in bad})} of {len(jobs)} jobs: {bad[0].subject} {bad[0].detail}"
         if bad
-        else f"all {len(rows)} jobs run: {', '.join(row.job for row in rows)}",
+        else f"all {len(jobs)} jobs run: {', '.join(jobs)}",
         hint=told[0].hint if told else "",
         value=round(late, 1),
         thresholds=limits,
@@ -75,7 +77,8 @@ def _intervals(look: Look, row: JobRuns) -> float:
 def _judge(look: Look, row: JobRuns, set_up_at: datetime | None, *, is_new: bool) -> Iterator[_Told]:
     limits, interval = look.limits[NAME], look.schedule[row.job]
     if row.last_start is None:
-        yield _never(row, interval, None if set_up_at is None else look.now - set_up_at, is_new=is_new)
+        known_since = max((at for at in (set_up_at, row.known_since) if at is not None), default=None)
+        yield _never(look, row, interval, None if known_since is None else look.now - known_since, is_new=is_new)
         return
     age = (look.now - row.last_start).total_seconds()
     if age < -TOLERANCE_SECONDS:
@@ -86,6 +89,7 @@ def _judge(look: Look, row: JobRuns, set_up_at: datetime | None, *, is_new: bool
     if late != OK:
         missed = int(_intervals(look, row)) - 1 or 1
         detail = f"last started {span(age)} ago, meant to run every {span(interval.total_seconds())}: {missed} missed"
+        detail += _parts(look, row)
         yield _Told(_finding(row, late, detail, "absent"), _WHERE_SCHEDULED)
     if row.failures > limits["failures"].value:
         detail = f"failed {row.failures} times in a row: {_reason(row)}"
@@ -99,16 +103,26 @@ def _judge(look: Look, row: JobRuns, set_up_at: datetime | None, *, is_new: bool
         yield _Told(_finding(row, WARNING, detail, "long"), f"bisonsync runs show {str(row.running_id)[:8]}")
 
 
-def _never(row: JobRuns, interval: timedelta, known_for: timedelta | None, *, is_new: bool) -> _Told:
+def _never(look: Look, row: JobRuns, interval: timedelta, known_for: timedelta | None, *, is_new: bool) -> _Told:
+    parts = _parts(look, row)
     if known_for is not None and known_for > interval:
-        return _Told(_finding(row, CRITICAL, "never ran: is it scheduled?", "absent"), _WHERE_SCHEDULED)
-    detail = f"has not run yet, meant to run every {span(interval.total_seconds())}: is it scheduled?"
+        return _Told(_finding(row, CRITICAL, f"never ran: is it scheduled?{parts}", "absent"), _WHERE_SCHEDULED)
+    detail = f"has not run yet, meant to run every {span(interval.total_seconds())}: is it scheduled?{parts}"
     # A look without --alert is no run.
     command = "bisonsync health --alert" if row.job == "health" else f"bisonsync {row.job}"
     return _Told(_finding(row, UNKNOWN if is_new else WARNING, detail, "absent"), command)
 
 
+def _parts(look: Look, row: JobRuns) -> str:
+    """What somebody wonders who sees newer runs in the ledger."""
+    if row.last_part is None or (row.last_start is not None and row.last_part <= row.last_start):
+        return ""
+    age = span((look.now - row.last_part).total_seconds())
+    return f" (a run of chosen parts, as by -w, began {age} ago; such runs do not count)"
+
+
 def _finding(row: JobRuns, state: State, detail: str, *kinds: str) -> Finding:
+    detail = f"for instance {', '.join(row.instances)}: {detail}" if row.instances else detail
     return Finding(row.job, state, detail, kinds=(f"job:{row.job}", *kinds))
 
 

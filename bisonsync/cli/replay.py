@@ -110,7 +110,8 @@ def _replay_webhooks(
             return _replay_file(session, from_file, asked, limits, is_all=all_)
         return _replay_log(session, asked, limits, is_all=all_)
 
-    execute(options, "replay-webhooks", body, counts=REPLAY_COUNTS)
+    is_part = asked.is_choice or all_ or from_file is not None
+    execute(options, "replay-webhooks", body, counts=REPLAY_COUNTS, is_part=is_part)
 
 
 def _replay_log(session: Session, asked: _Asked, limits: Limits, *, is_all: bool) -> Result:

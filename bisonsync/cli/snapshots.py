@@ -69,7 +69,7 @@ def _snapshot_providers(
         fill = _fill_gaps(session) if fill_gaps else None
         return session.over_workspaces(lambda run: job.run(run, policy, fill))
 
-    execute(options, "snapshot-providers", body, counts=SNAPSHOT_COUNTS)
+    execute(options, "snapshot-providers", body, counts=SNAPSHOT_COUNTS, is_part=day is not None)
 
 
 def _fill_gaps(session: Session) -> Fill:

@@ -18,13 +18,16 @@ _Q = load_queries("health_jobs")
 
 @dataclass(frozen=True, slots=True)
 class JobRuns:
-    """How the runs of a job stand.
+    """How the runs of a job stand; where they stand otherwise for some instances, for ``instances``.
 
-    ``run_id``, ``status``, ``lost`` and ``errors`` are those of the last run that ended and was neither skipped nor
-    stopped; ``running_…`` those of the oldest that says it is running. ``failures`` in a row, up to now.
+    ``last_part``: when a run of chosen parts last began, which counts in nothing else here. ``run_id``, ``status``,
+    ``lost`` and ``errors`` are those of the last run that ended and was neither skipped nor stopped; ``running_…``
+    those of the oldest that says it is running. ``failures`` in a row, up to now.
     """
 
     job: str
+    instances: list[str]
+    known_since: datetime | None
     last_start: datetime | None
     failures: int
     run_id: UUID | None
@@ -34,6 +37,7 @@ class JobRuns:
     running_id: UUID | None
     running_since: datetime | None
     running_on: str | None
+    last_part: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Heartbeat:
 
 
 def list_job_runs(conn: Connection, jobs: Sequence[str]) -> list[JobRuns]:
-    """One row per job, also for one that never ran."""
+    """One row per job, also for one that never ran; several for one whose instances stand differently."""
     with conn.cursor(row_factory=class_row(JobRuns)) as cursor:
         return cursor.execute(_Q["list_job_runs"], {"jobs": list(jobs)}).fetchall()
 

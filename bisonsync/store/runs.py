@@ -102,8 +102,10 @@ class WorkspaceOutcomeRow:
     error: Mapping[str, str] | None
 
 
-def open_run(conn: Connection, run_id: UUID, job: str, *, command: str, version: str) -> None:
-    """Open the ledger row; does nothing when it is there already."""
+def open_run(
+    conn: Connection, run_id: UUID, job: str, *, command: str, version: str, covers: Sequence[str] | None
+) -> None:
+    """Open the ledger row; does nothing when it is there already. ``covers``: None is all there is."""
     conn.execute(
         _Q["open_run"],
         {
@@ -114,8 +116,15 @@ def open_run(conn: Connection, run_id: UUID, job: str, *, command: str, version:
             "process_key": leases.process_key(),
             "command": command,
             "version": version,
+            "covers": None if covers is None else list(covers),
         },
     )
+
+
+def forget_run(conn: Connection, run_id: UUID) -> None:
+    """Free the run's leases and remove its ledger row, unless it is closed."""
+    _free_leases(conn, run_id)
+    conn.execute(_Q["forget_run"], {"run_id": run_id})
 
 
 def close_run(

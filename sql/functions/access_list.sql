@@ -22,7 +22,7 @@ AS $$
     ('TABLE', 'public.sender_emails_cache', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
     ('TABLE', 'public.email_account_metadata', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('TABLE', 'public.email_sync_logs', '{SELECT,INSERT,UPDATE,DELETE}', '{
-        run_id,job,status,exit_code,started_at,finished_at,duration_ms,counts,workspaces_failed,lost,version}', false),
+        run_id,job,status,exit_code,started_at,finished_at,duration_ms,counts,workspaces_failed,lost,version,covers}', false),
     ('TABLE', 'public.email_sync_log_workspaces', '{SELECT,INSERT,UPDATE,DELETE}', '{
         run_id,bison_instance,bison_workspace_id,workspace_name,verdict,counts,committed_at}', false),
     ('TABLE', 'public.workspace_sync_state', '{SELECT,INSERT,UPDATE,DELETE}', '{

@@ -23,10 +23,13 @@ BEGIN
     END IF;
     -- The last run of each job stays, so that a job that stopped running does not look like one that never ran.
     DELETE FROM public.email_sync_logs AS l
-    USING (SELECT n.job, max(n.started_at) AS started_at FROM public.email_sync_logs AS n GROUP BY n.job) AS newest
+    USING (
+        SELECT n.job, n.covers, max(n.started_at) AS started_at FROM public.email_sync_logs AS n GROUP BY n.job, n.covers
+    ) AS newest
     WHERE l.started_at < now() - make_interval(days => keep_days)
         AND l.status <> 'running'
         AND newest.job = l.job
+        AND newest.covers IS NOT DISTINCT FROM l.covers
         AND newest.started_at > l.started_at;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     RETURN deleted;
@@ -34,4 +37,4 @@ END
 $$;
 
 COMMENT ON FUNCTION public.cleanup_old_email_sync_logs(integer) IS
-    'Deletes runs that began more than keep_days ago from the ledger, with their workspaces; keeps what is running and the last run of each job. Returns how many runs were deleted.';
+    'Deletes runs that began more than keep_days ago from the ledger, with their workspaces; keeps what is running and the last run of each job, where instances are run apart of each of them. Returns how many runs were deleted.';

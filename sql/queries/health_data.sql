@@ -124,13 +124,23 @@ WHERE r.is_active
 ORDER BY r.bison_instance, r.bison_workspace_id;
 
 -- name: list_refused_keys
--- What the newest run of each job about the registry since a moment said of credentials of no single workspace.
+-- What the newest run of each job about the registry since a moment said of credentials of no single workspace; of runs of
+-- single instances the newest of each, if it is newer than the last over all. Runs of chosen workspaces hide nothing.
 SELECT l.job, l.started_at, e.error ->> 'message' AS message
 FROM (
-    SELECT DISTINCT ON (n.job) n.job, n.started_at, n.errors
+    SELECT DISTINCT ON (n.job, n.covers) n.job, n.started_at, n.errors
     FROM email_sync_logs AS n
-    WHERE n.job LIKE 'workspaces-%%' AND n.started_at > %(since)s::timestamptz AND n.status <> 'running'
-    ORDER BY n.job, n.started_at DESC
+    WHERE
+        n.job LIKE 'workspaces-%%'
+        AND n.started_at > %(since)s::timestamptz
+        AND n.status <> 'running'
+        AND n.covers IS DISTINCT FROM '{}'
+        AND NOT EXISTS (
+            SELECT
+            FROM email_sync_logs AS f
+            WHERE f.job = n.job AND f.covers IS NULL AND f.status <> 'running' AND f.started_at > n.started_at
+        )
+    ORDER BY n.job, n.covers, n.started_at DESC
 ) AS l
 CROSS JOIN LATERAL jsonb_array_elements(l.errors) AS e (error)
 WHERE e.error ->> 'kind' = 'credentials' AND e.error ->> 'workspace' IS NULL

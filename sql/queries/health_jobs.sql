@@ -1,53 +1,102 @@
 -- name: list_job_runs
 -- How the runs of each of these jobs stand: the last start, the last that ended and said something (skipped and stopped
--- ones say nothing), and how many failed since one did not; locks nothing.
-WITH times AS (
+-- ones say nothing), and how many failed since one did not. A job that is run instance by instance has a row for those
+-- that stand alike; runs of chosen parts (covers is empty) say nothing of the job. Locks nothing.
+WITH places AS (
+    SELECT r.bison_instance AS place, min(r.created_at) AS known_since
+    FROM client_registry AS r
+    WHERE r.is_active
+    GROUP BY r.bison_instance
+    UNION ALL
+    SELECT '', NULL
+    WHERE NOT EXISTS (SELECT FROM client_registry AS r WHERE r.is_active)
+),
+
+strands AS (
     SELECT
         l.job,
+        l.covers,
         max(l.started_at) AS last_start,
         max(l.started_at) FILTER (WHERE l.status NOT IN ('running', 'skipped', 'stopped')) AS last_told,
         max(l.started_at) FILTER (WHERE l.status IN ('success', 'partial', 'guarded', 'differences')) AS last_good
     FROM email_sync_logs AS l
     WHERE l.job = any(%(jobs)s::text[])
-    GROUP BY l.job
+    GROUP BY l.job, l.covers
+),
+
+times AS (
+    SELECT
+        j.job,
+        p.place,
+        p.known_since,
+        max(s.last_start) AS last_start,
+        max(s.last_told) AS last_told,
+        max(s.last_good) AS last_good
+    FROM unnest(%(jobs)s::text[]) AS j (job)
+    CROSS JOIN places AS p
+    LEFT JOIN strands AS s ON s.job = j.job AND (s.covers IS NULL OR p.place = any(s.covers))
+    GROUP BY j.job, p.place, p.known_since
 ),
 
 failures AS (
-    SELECT l.job, count(*) AS failures
+    SELECT l.job, t.place, count(*) AS failures
     FROM email_sync_logs AS l
-    INNER JOIN times AS t USING (job)
-    WHERE l.status = 'failed' AND l.started_at > coalesce(t.last_good, '-infinity')
-    GROUP BY l.job
+    INNER JOIN times AS t
+        ON
+            t.job = l.job
+            AND l.started_at > coalesce(t.last_good, '-infinity')
+            AND (l.covers IS NULL OR t.place = any(l.covers))
+    WHERE l.status = 'failed'
+    GROUP BY l.job, t.place
+),
+
+standings AS (
+    SELECT
+        t.job,
+        t.last_start,
+        t.last_told,
+        coalesce(f.failures, 0) AS failures,
+        min(t.known_since) AS known_since,
+        array_agg(t.place ORDER BY t.place) AS places
+    FROM times AS t
+    LEFT JOIN failures AS f ON f.job = t.job AND f.place = t.place
+    GROUP BY t.job, t.last_start, t.last_told, coalesce(f.failures, 0)
 )
 
 SELECT
-    j.job,
+    t.job,
+    CASE WHEN count(*) OVER (PARTITION BY t.job) > 1 THEN t.places ELSE '{}' END AS instances,
+    t.known_since,
     t.last_start,
-    coalesce(f.failures, 0) AS failures,
+    t.failures,
     d.run_id,
     d.status,
     coalesce(d.lost, false) AS lost,
     d.errors,
     s.run_id AS running_id,
     s.started_at AS running_since,
-    s.host AS running_on
-FROM unnest(%(jobs)s::text[]) AS j (job)
-LEFT JOIN times AS t USING (job)
-LEFT JOIN failures AS f USING (job)
+    s.host AS running_on,
+    c.last_start AS last_part
+FROM standings AS t
+LEFT JOIN strands AS c ON c.job = t.job AND c.covers = '{}'
 LEFT JOIN LATERAL (
     SELECT l.run_id, l.status, l.lost, l.errors
     FROM email_sync_logs AS l
-    WHERE l.started_at = t.last_told AND l.job = t.job AND l.status NOT IN ('running', 'skipped', 'stopped')
+    WHERE
+        l.started_at = t.last_told
+        AND l.job = t.job
+        AND l.status NOT IN ('running', 'skipped', 'stopped')
+        AND (l.covers IS NULL OR l.covers && t.places)
     LIMIT 1
 ) AS d ON true
 LEFT JOIN LATERAL (
     SELECT l.run_id, l.started_at, l.host
     FROM email_sync_logs AS l
-    WHERE l.status = 'running' AND l.job = j.job
+    WHERE l.status = 'running' AND l.job = t.job
     ORDER BY l.started_at
     LIMIT 1
 ) AS s ON true
-ORDER BY j.job;
+ORDER BY t.job, instances;
 
 -- name: find_set_up_at
 -- Since when jobs could have been running: the first workspace, or the last change of the schema if that is later.

@@ -7,16 +7,16 @@ SELECT
 
 -- name: list_runs_to_keep
 -- Old runs that stay: of each job the newest of each status, and the newest three that ended, by which failures in a row
--- are seen; locks nothing.
+-- are seen; of a job that is run instance by instance those of each. Locks nothing.
 SELECT r.run_id
 FROM (
     SELECT
         l.run_id,
         l.started_at,
         l.status,
-        row_number() OVER (PARTITION BY l.job, l.status ORDER BY l.started_at DESC) AS nth_of_status,
+        row_number() OVER (PARTITION BY l.job, l.covers, l.status ORDER BY l.started_at DESC) AS nth_of_status,
         row_number() OVER (
-            PARTITION BY l.job, l.status IN ('running', 'skipped') ORDER BY l.started_at DESC
+            PARTITION BY l.job, l.covers, l.status IN ('running', 'skipped') ORDER BY l.started_at DESC
         ) AS nth_ended
     FROM email_sync_logs AS l
 ) AS r

@@ -1,11 +1,16 @@
 -- name: open_run
 -- Opens the ledger row of a run.
-INSERT INTO email_sync_logs (run_id, job, host, pid, process_key, status, started_at, command, version)
+INSERT INTO email_sync_logs (run_id, job, host, pid, process_key, status, started_at, command, version, covers)
 VALUES (
     %(run_id)s::uuid, %(job)s::text, %(host)s::text, %(pid)s::integer, %(process_key)s::text, 'running',
-    clock_timestamp(), %(command)s::text, %(version)s::text
+    clock_timestamp(), %(command)s::text, %(version)s::text, %(covers)s::text[]
 )
 ON CONFLICT (run_id) DO NOTHING;
+
+-- name: forget_run
+-- Removes the row of a run that is open still: it was refused before it did anything.
+DELETE FROM email_sync_logs
+WHERE run_id = %(run_id)s::uuid AND status = 'running';
 
 -- name: record_outcomes
 -- What became of the workspaces that committed nothing themselves, for each its verdict and error.

@@ -11,10 +11,12 @@ WITH lists AS (
 ),
 
 last_runs AS (
-    SELECT DISTINCT ON (l.job) l.job, l.status
+    -- A job may be run instance by instance; a run of chosen parts says nothing of it.
+    SELECT DISTINCT ON (l.job, l.covers) l.job, l.status
     FROM public.email_sync_logs AS l
     WHERE l.started_at > now() - interval '25 hours' AND l.status NOT IN ('running', 'skipped')
-    ORDER BY l.job, l.started_at DESC
+        AND l.covers IS DISTINCT FROM '{}'
+    ORDER BY l.job, l.covers, l.started_at DESC
 ),
 
 runs AS (
@@ -35,12 +37,15 @@ accounts AS (
 
 -- What the last poll could not take over: its readers may not see the quarantine itself.
 polls AS (
-    SELECT (l.counts ->> 'accounts_read')::bigint AS accounts, coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
-    FROM public.email_sync_logs AS l
-    WHERE l.job = 'poll-accounts' AND l.started_at > now() - interval '25 hours' AND l.counts ? 'accounts_read'
-        AND l.status NOT IN ('running', 'skipped')
-    ORDER BY l.started_at DESC
-    LIMIT 1
+    SELECT sum(p.accounts)::bigint AS accounts, sum(p.invalid)::bigint AS invalid
+    FROM (
+        SELECT DISTINCT ON (l.covers)
+            (l.counts ->> 'accounts_read')::bigint AS accounts, coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
+        FROM public.email_sync_logs AS l
+        WHERE l.job = 'poll-accounts' AND l.started_at > now() - interval '25 hours' AND l.counts ? 'accounts_read'
+            AND l.status NOT IN ('running', 'skipped') AND l.covers IS DISTINCT FROM '{}'
+        ORDER BY l.covers, l.started_at DESC
+    ) AS p
 ),
 
 calls AS (

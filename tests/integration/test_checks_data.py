@@ -438,13 +438,15 @@ def test_tokens_warn_of_a_super_admin_key_refused_today(db: str, conn: Connectio
         assert result.hint.endswith("bisonsync workspaces verify")
 
 
-def test_a_super_admin_key_that_worked_since_is_forgiven(db: str, conn: Connection) -> None:
+@pytest.mark.parametrize(("covers", "state"), [(None, "OK"), ([], "WARNING"), (["other"], "WARNING")], ids=str)
+def test_a_super_admin_key_that_worked_since_is_forgiven(db: str, conn: Connection, covers: object, state: str) -> None:
+    """But not for a run of chosen workspaces or of another instance."""
     add_workspace(conn, 1)
     add_state(conn, 1)
     add_run(conn, "workspaces-discover", ago(hours=2), "failed", errors=[{"kind": "credentials", "workspace": None}])
-    add_run(conn, "workspaces-discover", ago(hours=1))
+    add_run(conn, "workspaces-discover", ago(hours=1), covers=covers)
 
-    assert examine(db, "tokens").state == "OK"
+    assert examine(db, "tokens").state == state
 
 
 # validation

@@ -127,6 +127,69 @@ def test_the_last_verdict_is_told(db: str, conn: Connection, status: str) -> Non
     assert result.hint == "bisonsync runs show 11111111"
 
 
+def test_f18_runs_of_chosen_workspaces_do_not_pass_for_the_job(db: str, conn: Connection) -> None:
+    set_up(conn, ago(hours=2))
+    add_workspace(conn, 1)
+    add_run(conn, "poll-accounts", ago(minutes=3), covers=[])
+
+    never = examine(db, "runs", schedule=POLL)
+    add_run(conn, "poll-accounts", ago(minutes=30))
+    stopped = examine(db, "runs", schedule=POLL)
+
+    assert (never.state, stopped.state) == ("CRITICAL", "CRITICAL")
+    assert never.findings[0].detail == (
+        "never ran: is it scheduled? (a run of chosen parts, as by -w, began 3 min ago; such runs do not count)"
+    )
+    assert "last started 30 min ago" in stopped.detail
+
+
+def test_a_good_run_of_chosen_workspaces_ends_no_row_of_failures(db: str, conn: Connection) -> None:
+    for minutes in (2, 5, 8):
+        add_run(conn, "poll-accounts", ago(minutes=minutes), "failed")
+    add_run(conn, "poll-accounts", ago(minutes=1), covers=[])
+
+    result = examine(db, "runs", schedule=POLL)
+
+    assert result.state == "CRITICAL"
+    assert "failed 3 times in a row" in result.detail
+
+
+def test_failed_runs_of_chosen_workspaces_are_no_failures_of_the_job(db: str, conn: Connection) -> None:
+    add_run(conn, "poll-accounts", ago(minutes=2.5))
+    for seconds in (30, 60, 90):
+        add_run(conn, "poll-accounts", ago(seconds), "failed", covers=[])
+
+    assert examine(db, "runs", schedule=POLL).state == "OK"
+
+
+def test_a_job_that_is_run_instance_by_instance_is_judged_for_each(db: str, conn: Connection) -> None:
+    for instance in ("sim", "other"):
+        add_workspace(conn, 1, bison_instance=instance)
+        add_run(conn, "poll-accounts", ago(minutes=1), covers=[instance])
+
+    both = examine(db, "runs", schedule=POLL)
+    conn.execute("UPDATE email_sync_logs SET started_at = %s WHERE covers = '{other}'", [ago(minutes=30)])
+    one = examine(db, "runs", schedule=POLL)
+
+    assert both.state == "OK"
+    assert one.state == "CRITICAL"
+    assert one.detail.startswith("1 of 1 jobs: poll-accounts for instance other: last started 30 min ago")
+
+
+def test_an_instance_that_no_run_takes_on_is_alarmed(db: str, conn: Connection) -> None:
+    set_up(conn, ago(days=40))
+    add_workspace(conn, 1, created_at=ago(days=20))
+    add_workspace(conn, 2, bison_instance="other", created_at=ago(minutes=4))
+    add_run(conn, "poll-accounts", ago(minutes=1), covers=["sim"])
+
+    result = examine(db, "runs", schedule=POLL)
+    conn.execute("UPDATE client_registry SET created_at = %s WHERE bison_instance = 'other'", [ago(minutes=2)])
+    young = examine(db, "runs", schedule=POLL)
+
+    assert (result.state, young.state) == ("CRITICAL", "WARNING")
+    assert finding(result, "poll-accounts").detail == "for instance other: never ran: is it scheduled?"
+
+
 def test_a_success_or_differences_are_no_fault(db: str, conn: Connection) -> None:
     add_run(conn, "poll-accounts", ago(minutes=5), "failed")
     add_run(conn, "poll-accounts", ago(minutes=2), "differences")

@@ -389,3 +389,27 @@ def test_without_a_watcher_nothing_of_it_is_imported(office: Office) -> None:
     assert "bisonsync.runner" in done.stderr
     assert "bisonsync.api.heartbeat" not in done.stderr
     assert os.environ.get("PYTHONPROFILEIMPORTTIME") is None
+
+
+@pytest.mark.parametrize("arguments", [("-w", "acme-typo"), ("--instance", "acme-typo"), ("-w", "1")])
+def test_the_watcher_of_a_job_hears_nothing_of_chosen_workspaces(
+    office: Office, watcher: Watcher, arguments: tuple[str, ...]
+) -> None:
+    office.run("poll-accounts", *arguments, env={"BISONSYNC_HEARTBEATS__POLL_ACCOUNTS": watcher.url})
+
+    assert watcher.told == []
+
+
+def test_the_watcher_of_a_job_hears_of_an_instance_that_was_done_whole(office: Office, watcher: Watcher) -> None:
+    office.run("poll-accounts", "--instance", "sim", env={"BISONSYNC_HEARTBEATS__POLL_ACCOUNTS": watcher.url})
+
+    assert watcher.told == [""]
+
+
+def test_a_watcher_that_is_named_on_the_command_line_hears_of_a_wrong_name(
+    office: Office, watcher: Watcher, address: Path
+) -> None:
+    outcome = office.run("poll-accounts", "-w", "acme-typo", "--heartbeat-url-file", str(address))
+
+    assert outcome.code == 4
+    assert watcher.told == ["/start", "/4"]

@@ -16,6 +16,7 @@ from scene import CHANGES, Picture, Scene, assert_sums, end, scene
 
 from bisonsync.clock import SystemClock
 from bisonsync.errors import Stopped
+from bisonsync.queries import sql_dir
 
 WORLD: dict[str, Any] = {"workspaces": 3, "accounts": 60, "skew": (32, 16)}
 SIGNALS = [pytest.param(signal.SIGINT, 130, id="INT"), pytest.param(signal.SIGTERM, 143, id="TERM")]
@@ -90,6 +91,70 @@ def test_a_dry_run_leaves_no_row_and_no_lease(stage: Scene) -> None:
     tables = ("email_sync_logs", "email_sync_log_workspaces", "job_leases", "sender_emails_cache", "api_health_logs")
     for table in (*tables, "workspace_sync_state"):
         assert stage.one(f"SELECT count(*) FROM {table}") == 0, table
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("poll-accounts -w acme-typo", 4),
+        ("poll-accounts -w 3", 4),
+        ("poll-accounts --instance acme-typo", 4),
+        ("pull-events -w acme-typo", 4),
+        ("replay-webhooks -w acme-typo --status dead", 4),
+        ("rebuild-counters -w acme-typo", 4),
+        ("workspaces mint-tokens -w acme-typo", 4),
+        ("webhooks ensure -w acme-typo", 4),
+        ("snapshot-providers --date 2999-01-01", 2),
+    ],
+)
+def test_a_run_refused_for_its_own_arguments_is_no_run_of_the_job(stage: Scene, command: str, code: int) -> None:
+    stage.conn.execute("UPDATE client_registry SET is_active = false WHERE bison_workspace_id = 3")
+
+    done = cli.run_cli([*command.split(), "--json"], stage.environment(direct=True))
+
+    assert done.returncode == code
+    assert cli.document(done)["errors"]
+    assert stage.one("SELECT count(*) FROM email_sync_logs") == 0
+    assert stage.held_leases() == 0
+
+
+def test_f18_a_poll_without_an_active_workspace_is_a_failed_run_of_the_job(stage: Scene) -> None:
+    stage.conn.execute("UPDATE client_registry SET is_active = false")
+
+    assert stage.poll().returncode == 4
+    assert stage.ledger()["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "covers"), [((), None), (("-w", "1"), []), (("--instance", "SIM"), ["sim"])], ids=str
+)
+def test_the_ledger_says_what_a_run_was_over(stage: Scene, arguments: tuple[str, ...], covers: object) -> None:
+    assert stage.poll(*arguments).returncode == 0
+
+    assert stage.one("SELECT covers FROM email_sync_logs") == covers
+
+
+@pytest.mark.parametrize(
+    ("command", "covers"),
+    [
+        ("poll-accounts --deadline 4m", None),
+        ("poll-accounts -w 17 --allow-shrink", []),
+        ("pull-events --workspace=17", []),
+        ("poll-accounts --instance Sim --instance=other", ["other", "sim"]),
+    ],
+)
+def test_older_rows_of_the_ledger_tell_what_they_were_over_by_their_arguments(
+    stage: Scene, command: str, covers: object
+) -> None:
+    (migration,) = (sql_dir() / "migrations").glob("0014_*.sql")
+    (backfill,) = [text for text in migration.read_text().split(";\n") if "UPDATE public.email_sync_logs" in text]
+    stage.conn.execute(
+        "INSERT INTO email_sync_logs (run_id, job, command) VALUES (gen_random_uuid(), 'a', %s)", [command]
+    )
+
+    stage.conn.execute(backfill.encode())
+
+    assert stage.one("SELECT covers FROM email_sync_logs") == covers
 
 
 def test_f05_the_counts_of_a_partial_run_are_those_of_its_parts(polled: Scene) -> None:

@@ -397,6 +397,19 @@ def test_sync_health_tells_how_the_last_run_ended(conn: Connection) -> None:
     assert one(conn, "SELECT last_sync_status FROM get_email_sync_health()") == {"last_sync_status": "partial"}
 
 
+def test_a_run_of_chosen_workspaces_says_nothing_of_all(conn: Connection) -> None:
+    ledger(conn, "poll-accounts", "failed", 0.2)
+    chosen = ledger(conn, "poll-accounts", "success", 0.1)
+    summary = "SELECT parts -> 'runs' ->> 'score' AS runs FROM dashboard_health_summary"
+
+    conn.execute("UPDATE email_sync_logs SET covers = '{}' WHERE run_id = %s", [chosen])
+    of_all = one(conn, summary), one(conn, "SELECT last_sync_status FROM get_email_sync_health()")
+    conn.execute("UPDATE email_sync_logs SET covers = NULL")
+
+    assert of_all == ({"runs": "0.0"}, {"last_sync_status": "failed"})
+    assert one(conn, summary) == {"runs": "100.0"}
+
+
 def test_status_stats_count_what_is_present_in_any_case(conn: Connection) -> None:
     register(conn, 1, "One")
     read(conn, 1)
@@ -428,12 +441,14 @@ def test_cleanup_keeps_what_is_young_running_or_the_last_of_its_job(conn: Connec
     running = ledger(conn, "poll-accounts", "running", 40)
     young = ledger(conn, "poll-accounts", "success", 29)
     last = ledger(conn, "poll-leads", "success", 400)
+    chosen = ledger(conn, "poll-leads", "success", 31)
+    conn.execute("UPDATE email_sync_logs SET covers = '{}' WHERE run_id = %s", [chosen])
 
     row = one(conn, "SELECT cleanup_old_email_sync_logs() AS deleted")
 
     left = {run_id for (run_id,) in conn.execute("SELECT run_id FROM email_sync_logs")}
     assert row == {"deleted": 2}
-    assert left == {running, young, last}
+    assert left == {running, young, last, chosen}
     assert old not in left and older not in left
     assert conn.execute("SELECT count(*) FROM email_sync_log_workspaces").fetchone() == (0,)
     assert one(conn, "SELECT cleanup_old_email_sync_logs(10) AS deleted") == {"deleted": 0}
