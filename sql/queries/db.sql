@@ -10,6 +10,11 @@ SELECT
     pg_catalog.set_config('lock_timeout', %(lock)s::text, true),
     pg_catalog.set_config('idle_in_transaction_session_timeout', %(idle)s::text, true),
     CASE
+        -- A server that cannot see a client go, as on Windows, takes nothing but 0.
+        WHEN pg_catalog.version() !~* 'windows|mingw|msvc|visual'
+            THEN pg_catalog.set_config('client_connection_check_interval', '2000', true)
+    END,
+    CASE
         -- It came with PostgreSQL 17.
         WHEN pg_catalog.current_setting('transaction_timeout', true) <> '0'
             THEN pg_catalog.set_config('transaction_timeout', '0', true)
