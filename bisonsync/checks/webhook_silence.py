@@ -11,6 +11,7 @@ from bisonsync.checks.check import (
     NOT_IN_USE,
     OK,
     UNKNOWN,
+    WARNING,
     CheckResult,
     Finding,
     Limit,
@@ -33,6 +34,8 @@ _BUSY_WEEKS = 3
 _BUSY_WORKDAYS = 3
 # A new subscription has so long to deliver something, be it a test.
 _TRIAL = timedelta(days=1)
+# To whom webhooks came so lately without a secret of ours, they come by a function of the operator's.
+_SERVED = timedelta(days=1)
 
 _Limits = Mapping[str, Limit]
 
@@ -51,24 +54,38 @@ def look(look: Look) -> CheckResult:
 
     It is unusual when at least ``enough`` deliveries came in most of the comparable times of the workspace's own past
     (days may end half an hour earlier than others), unless its accounts, read since, have neither sent nor received
-    anything. Tests are no traffic, nor is what we fetched. UNKNOWN where a secret is a day old and not even a test has
-    come, where nothing has come anywhere, and when the last delivery lies in the future. Not in use without secret and
-    deliveries.
+    anything. Tests are no traffic, nor is what we fetched. WARNING where there are webhooks of ours, and none of this
+    workspace. UNKNOWN where a secret is a day old and not even a test has come, where nothing has come anywhere, and
+    when the last delivery lies in the future. Not in use without public_url, secret and deliveries.
     """
     limits = look.limits[NAME]
     rows = look.read(lambda conn: health_webhooks.list_traffic(conn, look.now))
-    if not any(row.last_at or _has_secret(look, row) for row in rows):
+    bare = _without_secret(look, rows)
+    if not bare and not any(row.last_at or _has_secret(look, row) for row in rows):
         detail = "no active workspace has a webhook of ours, and none has ever come"
         return CheckResult(NAME, NOT_IN_USE, detail, thresholds=limits)
-    if not any(row.last_at or row.is_tested for row in rows):
+    if not any(row.last_at or row.is_tested for row in rows) and any(_has_secret(look, row) for row in rows):
         detail = "no webhook has ever come"
-        finding = Finding("webhooks", UNKNOWN, detail)
-        return CheckResult(NAME, UNKNOWN, detail, "bisonsync webhooks test", thresholds=limits, findings=(finding,))
-    return _sum_up(look, limits, rows, _find_silent(look, limits, rows))
+        findings = (Finding("webhooks", UNKNOWN, detail), *bare)
+        return CheckResult(NAME, UNKNOWN, detail, "bisonsync webhooks test", thresholds=limits, findings=findings)
+    return _sum_up(look, limits, rows, _find_silent(look, limits, rows), bare)
 
 
 def _has_secret(look: Look, row: Traffic) -> bool:
     return row.secret_since is not None or row.key in look.hooks
+
+
+def _without_secret(look: Look, rows: Sequence[Traffic]) -> list[Finding]:
+    """The workspaces that have no webhook of ours though others have or the settings want one, and no other door."""
+    if not look.receiver_url and not any(_has_secret(look, row) for row in rows):
+        return []
+    return [
+        Finding(
+            named(row.key, row.name), WARNING, "it has no hook secret: no webhook comes", row.key, kinds=("no_secret",)
+        )
+        for row in rows
+        if not _has_secret(look, row) and (row.last_at is None or look.now - row.last_at > _SERVED)
+    ]
 
 
 def _find_silent(look: Look, limits: _Limits, rows: Sequence[Traffic]) -> list[_Silent]:
@@ -110,7 +127,9 @@ def _is_idle(look: Look, told_at: datetime, usual: Silence) -> bool:
     return usual.is_unmoved or changed_at <= settled_at
 
 
-def _sum_up(look: Look, limits: _Limits, rows: Sequence[Traffic], silent: Sequence[_Silent]) -> CheckResult:
+def _sum_up(
+    look: Look, limits: _Limits, rows: Sequence[Traffic], silent: Sequence[_Silent], bare: Sequence[Finding]
+) -> CheckResult:
     late = timedelta(seconds=limits["warning"].value)
     receiving = [row for row in rows if row.last_at is not None and look.now - row.last_at <= late]
     is_everything = len(silent) > 1 and not receiving
@@ -120,11 +139,12 @@ def _sum_up(look: Look, limits: _Limits, rows: Sequence[Traffic], silent: Sequen
         detail = f"nothing for {span(each.seconds)}, {_habit(each.usual, limits)}; {_others(each, silent, receiving)}"
         key = each.row.key
         findings.append(Finding(named(key, each.row.name), state, detail, key, kinds=("silent",)))
-    bad = worst_first(findings)
+    told = {finding.workspace for finding in findings}
+    bad = worst_first([*findings, *(finding for finding in bare if finding.workspace not in told)])
     return CheckResult(
         NAME,
         worst([OK, *(finding.state for finding in bad)]),
-        _detail(look, rows, bad, is_everything=is_everything),
+        _detail(look, rows, bad, bare, is_everything=is_everything),
         hint=_hint(look, rows, bad, is_everything=is_everything),
         value=round(max((each.seconds for each in silent), default=0.0)),
         unit="s",
@@ -170,15 +190,18 @@ def _others(each: _Silent, silent: Sequence[_Silent], receiving: Sequence[Traffi
     return "nothing comes from anywhere" if len(silent) > 1 else "no other workspace should receive any now"
 
 
-def _detail(look: Look, rows: Sequence[Traffic], bad: Sequence[Finding], *, is_everything: bool) -> str:
+def _detail(
+    look: Look, rows: Sequence[Traffic], bad: Sequence[Finding], bare: Sequence[Finding], *, is_everything: bool
+) -> str:
     last_ats = [row.last_at for row in rows if row.last_at is not None]
     new = sum(row.last_at is None and _has_secret(look, row) for row in rows)
     watched = len(last_ats) + new
+    never = sum(row.last_at is None and not _has_secret(look, row) for row in rows) if bare else 0
     more = f"; {new} of {watched} with a secret have had none yet" if new else ""
     if is_everything:
         return f"every workspace that should receive webhooks now is silent: {bad[0].subject}: {bad[0].detail}{more}"
     if bad:
-        return f"{len(bad)} of {watched} workspaces: {bad[0].subject}: {bad[0].detail}{more}"
+        return f"{len(bad)} of {watched + never} workspaces: {bad[0].subject}: {bad[0].detail}{more}"
     last = f", the last webhook came {span((look.now - max(last_ats)).total_seconds())} ago" if last_ats else ""
     return f"none of {watched} workspaces is silent against its habit{last}{more}"
 
@@ -189,6 +212,8 @@ def _hint(look: Look, rows: Sequence[Traffic], bad: Sequence[Finding], *, is_eve
     row = next(row for row in rows if row.key == bad[0].workspace)
     if "clock" in bad[0].kinds:
         return "bisonsync health clock"
+    if "no_secret" in bad[0].kinds:
+        return "bisonsync webhooks ensure"
     if "silent" not in bad[0].kinds:
         return f"bisonsync webhooks test -w {label(row.key)}"
     if is_everything and any(_has_secret(look, each) for each in rows):

@@ -294,6 +294,54 @@ def test_silence_is_broken_by_whatever_was_delivered(db: str, conn: Connection, 
     assert silence(db).state == "OK"
 
 
+def test_silence_warns_of_a_workspace_without_a_secret_where_others_have_one(db: str, conn: Connection) -> None:
+    for number in (1, 2, 3):
+        add_workspace(conn, number)
+    add_secret(conn, 1)
+    came(conn, 1, ago(minutes=1))
+    add_secret(conn, 2, retired_at=NOW)
+
+    result = silence(db)
+
+    assert (result.state, result.hint) == ("WARNING", "bisonsync webhooks ensure")
+    assert result.detail == "2 of 3 workspaces: sim/2 Client 2: it has no hook secret: no webhook comes"
+    assert [found.subject for found in result.findings] == ["sim/2 Client 2", "sim/3 Client 3"]
+    assert silence(db, hooks=frozenset({("sim", 2), ("sim", 3)})).state == "UNKNOWN"
+
+
+def test_silence_warns_where_the_settings_want_webhooks_and_nobody_has_one(db: str, conn: Connection) -> None:
+    add_workspace(conn, 1)
+
+    result = silence(db, receiver_url="https://hooks.example.com")
+
+    assert (result.state, result.hint) == ("WARNING", "bisonsync webhooks ensure")
+    assert result.detail == "1 of 1 workspaces: sim/1 Client 1: it has no hook secret: no webhook comes"
+
+
+@pytest.mark.parametrize(("hours", "state"), [(24, "OK"), (25, "WARNING")])
+def test_silence_asks_for_no_secret_where_another_door_brings_webhooks(
+    db: str, conn: Connection, hours: int, state: str
+) -> None:
+    add_workspace(conn, 1)
+    came(conn, 1, ago(hours=hours), source="sql")
+    add_workspace(conn, 2)
+    add_secret(conn, 2)
+    came(conn, 2, ago(minutes=1))
+
+    assert silence(db).state == state
+
+
+def test_silence_tells_of_missing_secrets_also_where_nothing_has_come_yet(db: str, conn: Connection) -> None:
+    add_workspace(conn, 1)
+    add_secret(conn, 1)
+    add_workspace(conn, 2)
+
+    result = silence(db)
+
+    assert (result.state, result.hint) == ("UNKNOWN", "bisonsync webhooks test")
+    assert [found.subject for found in result.findings] == ["webhooks", "sim/2 Client 2"]
+
+
 @pytest.mark.parametrize(
     ("read_minutes", "changed_minutes", "state"),
     [
