@@ -105,14 +105,14 @@ def schedule_systemd(
 
 def _setup(session: Session) -> Setup:
     """What the lines and units have to say about this installation."""
-    from bisonsync.jobs.schedule import Setup
+    from bisonsync.jobs.schedule import HOUR, Setup
 
     sources, settings = session.sources, session.settings
     given = session.options.database_url
     return Setup(
         command=_command(),
         config=sources.config.absolute() if sources.config else None,
-        intervals=settings.intervals,
+        intervals=settings.intervals | ({"webhooks-ensure": HOUR} if settings.webhooks.public_url else {}),
         longest=settings.polling.deadline,
         secret_files=sources.secret_files(),
         holds_secrets=sources.holds_secrets(),

@@ -116,6 +116,14 @@ _JOBS = (
         jitter=timedelta(seconds=30),
     ),
     Job(
+        "webhooks-ensure",
+        ("webhooks", "ensure"),
+        "gives workspaces without one their webhook, after they have a token. Only where [webhooks] public_url is set.",
+        minute=55,
+        options=("--skip-if-locked",),
+        jitter=timedelta(seconds=30),
+    ),
+    Job(
         "prune",
         ("prune",),
         "removes what is older than its retention and makes partitions ahead, at night.",

@@ -32,6 +32,7 @@ HEARTBEAT_JOBS = (
     "prune",
     "workspaces-discover",
     "workspaces-mint-tokens",
+    "webhooks-ensure",
 )
 _SUSPECT = re.compile("secret|token|password|key|webhook_url", re.IGNORECASE)
 # Tables whose keys the operator makes up: a tag called "Keynote" is no secret.

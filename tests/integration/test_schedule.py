@@ -70,6 +70,25 @@ def analyze(*arguments: str, zone: str = "UTC") -> subprocess.CompletedProcess[s
     return subprocess.run([ANALYZE, *arguments], env=surroundings, capture_output=True, text=True)
 
 
+# Which jobs
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there"), [("", False), ('[webhooks]\npublic_url = "https://hooks.example.com"\n', True)]
+)
+def test_webhooks_are_given_to_new_workspaces_where_they_are_in_use(tmp_path: Path, text: str, is_there: bool) -> None:
+    config = str(write_config(tmp_path, text))
+
+    lines = [line for line in run("cron", "-c", config).stdout.splitlines() if line and not line.startswith("#")]
+    units = run("systemd", "-c", config, "--json").document["units"]
+
+    assert any(" webhooks ensure -q " in line for line in lines) is is_there
+    assert ("bisonsync-webhooks-ensure.timer" in units) is is_there
+    # Without a token nothing can be made: after mint-tokens, within the same hour.
+    minutes = {words: int(line.split()[0]) for line in lines for words in ("mint-tokens", "ensure") if words in line}
+    assert minutes["mint-tokens"] < minutes.get("ensure", 60)
+
+
 # systemd
 
 

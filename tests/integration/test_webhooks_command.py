@@ -123,6 +123,15 @@ def test_ensure_makes_one_each_and_twice_changes_nothing(office: Office) -> None
     assert run(office, "verify").code == 0
 
 
+def test_ensure_by_cron_gives_a_new_workspace_its_webhook_and_else_says_nothing(office: Office) -> None:
+    give(office, 1, 2)
+    by_cron = [run(office, "ensure", "-q", "--skip-if-locked") for _ in range(2)]
+
+    assert [(outcome.code, outcome.stdout, outcome.stderr) for outcome in by_cron] == [(0, "", "")] * 2
+    assert posts(office) == 1
+    assert taken(office, 3) == {sha256(secret_of(office, 3).encode()).digest()}
+
+
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(office: Office) -> None:
     planned = run(office, "ensure", "--dry-run", "--json")
 

@@ -21,10 +21,12 @@ from bisonsync.jobs import schedule
 from bisonsync.jobs.schedule import Embedded, Setup
 from bisonsync.settings.models import SCHEDULE
 
+# Of the jobs that do not always have a line, hourly like those that discover.
+OTHERS = {"webhooks-ensure": schedule.HOUR}
 SETUP = Setup(
     command=("/opt/bisonsync/bin/bisonsync",),
     config=Path("/etc/bisonsync/config.toml"),
-    intervals=SCHEDULE,
+    intervals=SCHEDULE | OTHERS,
     longest=timedelta(minutes=15),
 )
 EXAMPLE = (Path(__file__).resolve().parents[2] / "crontab.example").read_text()
@@ -49,7 +51,7 @@ def commands(crontab: str) -> dict[str, tuple[str, str]]:
 
 WORDS = (
     *("poll-accounts", "replay-webhooks", "pull-events", "health", "snapshot-providers", "discover", "mint-tokens"),
-    "prune",
+    *("ensure", "prune"),
 )
 
 
@@ -85,7 +87,7 @@ def every_line() -> set[tuple[timedelta, str, tuple[int, int]]]:
     """The lines of every interval and the example's, without their commands: interval, fields, seconds and turns."""
     crontabs = [(EXAMPLE, SCHEDULE)]
     for every in schedule.INTERVALS:
-        intervals = dict.fromkeys(SCHEDULE, every)
+        intervals = dict.fromkeys(SCHEDULE, every) | OTHERS
         crontabs.append((schedule.cron(replace(SETUP, intervals=intervals)), intervals))
     found = set[tuple[timedelta, str, tuple[int, int]]]()
     for crontab, intervals in crontabs:
