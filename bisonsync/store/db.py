@@ -15,6 +15,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
 
 from bisonsync.clock import Clock
 from bisonsync.errors import (
@@ -87,6 +88,34 @@ class _Limits:
     statement: float
     lock: float
     idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocker:
+    """A session that keeps another waiting, as far as this role may see it; ``since``: in UTC, its transaction."""
+
+    pid: int
+    user_name: str | None
+    application: str | None
+    address: str | None
+    state: str | None
+    since: str | None
+    seconds: int | None
+    is_hidden: bool
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "a prepared transaction (see pg_prepared_xacts; ROLLBACK PREPARED ends it)"
+        user = f"user {self.user_name}" if self.user_name else ""
+        known = [
+            f"{user} at {self.address}" if self.address else user,
+            f"calls itself {self.application!r}" if self.application else "",
+            f"{self.state} for {self.seconds} s, since {self.since} UTC" if self.since else self.state or "",
+            "address, state and since when are hidden from this role: GRANT pg_read_all_stats"
+            if self.is_hidden
+            else "",
+        ]
+        return f"pid {self.pid} ({', '.join(text for text in known if text) or 'it has just ended'})"
 
 
 class _OutOfTime(psycopg.OperationalError):
@@ -396,21 +425,26 @@ class Database:
 
     def _find_blockers(self, backend_pid: int, found: list[str]) -> None:
         try:
-            with self.connect() as conn:
-                rows = conn.execute(_Q["find_blockers"], {"backend_pid": backend_pid}).fetchall()
+            with self.connect() as conn, conn.cursor(row_factory=class_row(_Blocker)) as cursor:
+                rows = cursor.execute(_Q["find_blockers"], {"backend_pid": backend_pid}).fetchall()
         except (psycopg.Error, BisonsyncError):
             # The error to come is told without names.
             return
-        for pid, application, state, seconds in rows:
-            known = [text for text in (application, state, None if seconds is None else f"for {seconds} s") if text]
-            found.append(f"pid {pid} ({', '.join(known) or 'nothing known of it'})")
+        found += map(str, rows)
 
 
 def _locked_out(error: psycopg.Error, where: str, blockers: list[str]) -> DatabaseError:
     """The error for a lock that did not come free, naming who holds it."""
+    if not isinstance(error, pg.LockNotAvailable):
+        return DatabaseError(
+            f"database {where}: gave way to other sessions, again and again ({_first_line(error)})",
+            hint="the next run tries again",
+        )
+    held = f" held by {'; '.join(blockers)}" if blockers else ""
+    # The server's words say no more than that; ours say for what.
+    why = f" ({_first_line(error)})" if not held or error.diag.message_primary is None else ""
     return DatabaseError(
-        f"database {where}: a lock did not come free ({_first_line(error)})"
-        + (f"; it is held by {'; '.join(blockers)}" if blockers else ""),
+        f"database {where}: timed out waiting for a lock{held}{why}",
         hint="let that session end, or end it with pg_terminate_backend(pid); the next run tries again",
     )
 

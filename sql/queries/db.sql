@@ -39,12 +39,17 @@ SELECT
     pg_catalog.set_config('row_security', 'on', true);
 
 -- name: find_blockers
--- The sessions for which another one waits at this moment; locks nothing.
+-- The sessions for which another one waits at this moment. The name that one gives itself may be another's: a pooler
+-- leaves it to clients that give none. Hidden is what only the same role or pg_read_all_stats may see. Locks nothing.
 SELECT
     b.pid,
-    a.application_name,
+    coalesce(a.usename::text, a.backend_type) AS user_name,
+    nullif(a.application_name, '') AS application,
+    CASE WHEN a.client_port = -1 THEN 'the local socket' ELSE host(a.client_addr) END AS address,
     a.state,
-    extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS seconds
+    to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS seconds,
+    a.pid IS NOT NULL AND a.backend_start IS NULL AS is_hidden
 FROM unnest(pg_blocking_pids(%(backend_pid)s::integer)) AS b (pid)
 LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
 ORDER BY seconds DESC NULLS LAST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import tempfile
@@ -86,7 +87,9 @@ def test_f17_a_locked_table_is_waited_for_in_bounds_and_its_holder_named(polled:
     assert took < LOCK_BOUND_SECONDS
     assert {error["kind"] for error in document["errors"]} == {"database"}
     for error in document["errors"]:
-        assert f"held by pid {pid} (somebody's psql, idle in transaction" in error["message"]
+        said = error["message"]
+        assert f"timed out waiting for a lock held by pid {pid} (user {polled.conn.info.user} at " in said
+        assert re.search(r"calls itself \"somebody's psql\", idle in transaction for \d+ s, since [\d: -]+ UTC\)", said)
         assert "pg_terminate_backend" in error["hint"]
     assert polled.picture() == before
     assert polled.open_runs() == []
@@ -178,6 +181,36 @@ def test_f17_a_lock_kept_on_the_leases_does_not_keep_the_ledger_open(polled: Sce
         assert f"pid {pid} " in done.stderr
         assert polled.open_runs() == []
     assert polled.poll().returncode == 0
+
+
+def test_f17_what_a_role_may_not_see_of_the_holder_is_said_to_be_hidden(stage: Scene) -> None:
+    role = f"owner_{uuid.uuid4().hex[:12]}"
+    stage.conn.execute(f"CREATE ROLE {role} LOGIN; CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {role}".encode())
+    dsn = psycopg.conninfo.make_conninfo(stage.dsn, user=role)
+    database = Database(dsn, application_name="bisonsync test", clock=SystemClock())
+    try:
+        with locking(stage, "LOCK TABLE theirs") as pid, pytest.raises(DatabaseError) as caught:
+            database.run(lambda conn: conn.execute("LOCK TABLE theirs"), lock_timeout_seconds=0.5, lock_attempts=1)
+    finally:
+        database.close()
+        stage.conn.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+    user = stage.conn.info.user
+    assert f'held by pid {pid} (user {user}, calls itself "somebody\'s psql", address, state and' in str(caught.value)
+    assert "hidden from this role" in str(caught.value)
+
+
+def test_a_deadlock_is_not_told_as_a_lock_that_somebody_holds(db: str) -> None:
+    database = Database(db, application_name="bisonsync test", clock=SystemClock())
+
+    def work(_: store_db.Connection) -> None:
+        raise psycopg.errors.DeadlockDetected("deadlock detected")
+
+    with pytest.raises(DatabaseError) as caught:
+        database.run(work, lock_attempts=1)
+
+    assert "gave way to other sessions" in caught.value.message
+    assert "pg_terminate_backend" not in caught.value.hint
 
 
 # Restarts

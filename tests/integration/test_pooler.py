@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
