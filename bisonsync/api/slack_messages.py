@@ -22,6 +22,11 @@ MAX_LINE = 300
 MAX_DETAIL = 1500
 MAX_TEXT = 3000
 REPEATED = "(repeated) "
+UNBOOKED = " (without the book)"
+_UNBOOKED_NOTE = (
+    "Sent by {host} from its own memory: the book of alarms in the database cannot be kept. Other hosts may tell the "
+    "same. What is over is told when the book goes on."
+)
 
 _SIGNS = {"CRITICAL": "🔴", "WARNING": "🟠", "UNKNOWN": "⚪"}
 _HEADINGS: dict[Kind, str] = {
@@ -40,6 +45,7 @@ class Alarm:
     ``about`` names the client whose channel it goes to, if it is one's. ``state`` is that of now, of a recovery the
     worst there was. ``findings``: what was found, as subject and detail. ``also`` are the checks that fail because of
     this one, each with the number of its workspaces.
+    ``is_unbooked``: told without the book of alarms, by ``host`` where the reader may know.
     """
 
     kind: Kind
@@ -52,17 +58,21 @@ class Alarm:
     hint: str = ""
     findings: Sequence[tuple[str, str]] = ()
     also: Sequence[tuple[str, int]] = ()
+    is_unbooked: bool = False
+    host: str = ""
 
 
 def alarm_message(alarm: Alarm) -> Body:
     """The message of an alarm."""
-    what = f"{alarm.check}: {alarm.about}" if alarm.about else alarm.check
+    check = alarm.check + (UNBOOKED if alarm.is_unbooked else "")
+    what = f"{check}: {alarm.about}" if alarm.about else check
     heading = _HEADINGS[alarm.kind].format(sign=_SIGNS.get(alarm.state, "⚪"), state=alarm.state, what=what)
     parts = [
         cut(alarm.detail, MAX_DETAIL),
         *_findings(alarm),
         *([f"Also failing because of this: {_consequences(alarm.also)}"] if alarm.also else []),
         *([f"Next: {cut(alarm.hint, MAX_DETAIL)}"] if alarm.hint else []),
+        *([_UNBOOKED_NOTE.format(host=cut(alarm.host, MAX_LINE))] if alarm.host else []),
     ]
     return _message(heading, [part for part in parts if part], _when(alarm))
 

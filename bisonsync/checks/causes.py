@@ -29,8 +29,9 @@ _GUARDS: Mapping[str, tuple[str, ...]] = {
 }
 # Slow answers explain no error.
 _NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",)}
-# What stands still while the jobs cannot use the database.
+# What stands still while the jobs cannot use the database, or cannot write into it.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
+_NEEDS_WRITES = _STANDS_STILL | {"webhook-silence"}
 
 # What cannot look without anything read.
 _NEED_READS = frozenset({"api", "capacity", "disconnects"})
@@ -46,14 +47,19 @@ def attribute(results: tuple[CheckResult, ...]) -> tuple[CheckResult, ...]:
     """
     found = {result.name: tuple(finding for finding in result.findings if _is_bad(finding)) for result in results}
     is_schema_wrong = any(result.name == "schema" and result.state == CRITICAL for result in results)
-    return tuple(_attributed(result, found, is_schema_wrong=is_schema_wrong) for result in results)
+    return tuple(_attributed(result, found, _fallback(result, found, is_schema_wrong)) for result in results)
 
 
-def _attributed(result: CheckResult, found: _Found, *, is_schema_wrong: bool) -> CheckResult:
+def _fallback(result: CheckResult, found: _Found, is_schema_wrong: bool) -> str | None:
+    """The check that tells of a database that the jobs cannot use, where this one may be bad because of it."""
+    if is_schema_wrong and result.name != "schema" and (result.state == UNKNOWN or result.name in _STANDS_STILL):
+        return "schema"
+    return "database" if result.name in _NEEDS_WRITES and _has(found, "database", "unwritable") else None
+
+
+def _attributed(result: CheckResult, found: _Found, fallback: str | None) -> CheckResult:
     if result.state in (OK, NOT_IN_USE):
         return result
-    by_schema = is_schema_wrong and result.name != "schema"
-    fallback = "schema" if by_schema and (result.state == UNKNOWN or result.name in _STANDS_STILL) else None
     findings = tuple(
         replace(finding, caused_by=finding.caused_by or _cause(result.name, finding, found) or fallback)
         if _is_bad(finding)

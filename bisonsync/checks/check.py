@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from bisonsync.run import WorkspaceKey
 
 if TYPE_CHECKING:
+    from bisonsync.errors import DatabaseError
     from bisonsync.store.db import Connection, Database
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Look:
     ``now`` is the database's time at the begin of the look, unless a test says otherwise; ``host_now`` this host's
     clock at the same moment. ``schedule`` has the interval of each job that is meant to run; ``hooks`` are the
     workspaces whose hook secret stands in the settings, ``receiver_url`` is where deliveries arrive, if that is told.
+    ``write_error`` is what became of this run's own first write, if that failed.
     """
 
     database: Database
@@ -95,6 +97,7 @@ class Look:
     heartbeats_expected: bool = False
     hooks: frozenset[WorkspaceKey] = frozenset()
     receiver_url: str = ""
+    write_error: DatabaseError | None = None
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Do ``work`` in a transaction of its own. Raises DatabaseError."""

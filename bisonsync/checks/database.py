@@ -1,4 +1,4 @@
-"""Does the database grow as it should? Sizes, dead rows, and the months of the history."""
+"""Does the database take writes, and grow as it should? Sizes, dead rows, and the months of the history."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
 from bisonsync.checks.wording import worst_first, worst_of
+from bisonsync.checks.writes import SUBJECT, find_refusal
 from bisonsync.store import health_database
 from bisonsync.store.health_database import PartitionDays, SizesBefore, TableSize
 
@@ -33,11 +34,12 @@ _Limits = Mapping[str, Limit]
 
 
 def look(look: Look) -> CheckResult:
-    """Look at the whole, at each table, and at the partitions of the history.
+    """Look whether it takes writes, at the whole, at each table, and at the partitions of the history.
 
     UNKNOWN when the history has no partition at all: then nothing was ever recorded.
     """
     limits = look.limits[NAME]
+    refusal = find_refusal(look)
     size, tables, before = look.read(
         lambda conn: (
             health_database.get_database_size(conn),
@@ -47,6 +49,7 @@ def look(look: Look) -> CheckResult:
     )
     findings = worst_first(
         [
+            *(refusal.findings if refusal else ()),
             *_of_size(size, limits),
             *(found for table in tables for found in _of_table(table, limits)),
             *_of_growth(tables, before, limits),
@@ -57,8 +60,8 @@ def look(look: Look) -> CheckResult:
     return CheckResult(
         NAME,
         worst_of(findings, OK),
-        "; ".join(f"{found.subject}: {found.detail}" for found in findings[:3]) or f"{size_text(size)}, {largest}",
-        _hint(findings[0]) if findings else "",
+        "; ".join(_sentence(found) for found in findings[:3]) or f"{size_text(size)}, {largest}",
+        refusal.hint if refusal else _hint(findings[0]) if findings else "",
         value=size,
         unit="B",
         thresholds=limits,
@@ -72,6 +75,10 @@ def size_text(size: float) -> str:
         if size >= unit:
             return f"{size / unit:.1f} {name}"
     return f"{size:.0f} B"
+
+
+def _sentence(found: Finding) -> str:
+    return found.detail if found.subject == SUBJECT else f"{found.subject}: {found.detail}"
 
 
 def _of_size(size: int, limits: _Limits) -> list[Finding]:

@@ -108,6 +108,25 @@ def follow(
     return _told(after, seen, now, policy)
 
 
+def joined(book: Episode, told: Episode) -> Episode:
+    """An episode of the book with what was told of it elsewhere while the book could not be kept."""
+    if told.told_state is None:
+        return replace(book, bad_count=max(book.bad_count, told.bad_count))
+    return replace(
+        book,
+        first_bad_at=min(book.first_bad_at, told.first_bad_at),
+        bad_count=max(book.bad_count, told.bad_count),
+        opened_at=book.opened_at or told.opened_at,
+        channel=told.channel if book.told_state is None else book.channel,
+        told_state=worst([cast("State", book.told_state or OK), cast("State", told.told_state)]),
+        paged_at=book.paged_at or told.paged_at,
+        last_message_at=max(
+            (at for at in (book.last_message_at, told.last_message_at) if at is not None), default=None
+        ),
+        reminders=max(book.reminders, told.reminders),
+    )
+
+
 def _followed_by_good(
     episode: Episode | None, now: datetime, policy: Policy, seen: Sighting
 ) -> tuple[Episode | None, Kind | None]:

@@ -15,10 +15,13 @@ from bisonsync.runner import Options, Session, leave
 
 if TYPE_CHECKING:
     from bisonsync.checks.check import CheckResult, Look, State
+    from bisonsync.errors import DatabaseError
     from bisonsync.run import Problem, Result, WorkspaceKey
+    from bisonsync.store.alert_file import AlertFile
 
 JOB = "health"
 _FINDINGS_SHOWN = 5
+_LAST_WORDS_SECONDS = 10.0
 _EXIT_CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3, "not in use": 3}
 
 
@@ -155,16 +158,20 @@ class HealthSession(Session):
 
 def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
     """Look, and keep book of it where messages are sent."""
-    from bisonsync.jobs import health as job
-    from bisonsync.run import Result
+    from bisonsync.errors import DatabaseError
+    from bisonsync.run import Problem, Result
 
     session.wait_for_jitter()
-    if session.is_alerting and not session.options.dry_run:
-        _open_ledger(session)
-    given = _make_look(session, flags)
-    results = job.run(given, names, on_bug=lambda _: traceback.print_exc())
-    session.state = job.overall(results)
-    session.checks = results
+    is_alerting = session.is_alerting and not session.options.dry_run
+    try:
+        given, results = _look(session, names, flags, is_alerting=is_alerting)
+    except DatabaseError as error:
+        if not is_alerting:
+            raise
+        from bisonsync.checks.writes import unreachable
+
+        sent, told = _alert_without_book(session, (unreachable(error),), can_read=False)
+        return Result(sent, problems=(Problem.of(error), *told))
     counts = {
         "ok": sum(result.state == "OK" for result in results),
         "warning": sum(result.state == "WARNING" for result in results),
@@ -172,40 +179,113 @@ def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str
         "unknown": sum(result.state == "UNKNOWN" for result in results),
         "not_in_use": sum(result.state == "not in use" for result in results),
     }
-    told: tuple[Problem, ...] = ()
-    if session.is_alerting and not session.options.dry_run:
+    told = ()
+    if is_alerting:
         sent, told = _alert(session, given, results)
         counts |= sent
     return Result(counts, problems=told)
 
 
-def _open_ledger(session: HealthSession) -> None:
-    """A schema that no job can use is what the look is to tell of: it goes on without a row."""
-    from bisonsync.errors import SchemaMismatch
+def _look(
+    session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]], *, is_alerting: bool
+) -> tuple[Look, tuple[CheckResult, ...]]:
+    from bisonsync.jobs import health as job
+
+    write_error = _open_ledger(session) if is_alerting else None
+    given = _make_look(session, flags, write_error)
+    results = job.run(given, names, on_bug=lambda _: traceback.print_exc())
+    session.state = job.overall(results)
+    session.checks = results
+    return given, results
+
+
+def _open_ledger(session: HealthSession) -> DatabaseError | None:
+    """Open the ledger row; why there is none. A database that no job can use is what the look is to tell of."""
+    from bisonsync.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
 
     try:
         session.open_ledger()
+    except DatabaseUnavailable:
+        raise
     except SchemaMismatch:
         session.output.log("no ledger row: see the check schema")
+    except DatabaseError as error:
+        session.output.log("no ledger row: see the check database")
+        return error
+    return None
 
 
 def _alert(
     session: HealthSession, look: Look, results: tuple[CheckResult, ...]
 ) -> tuple[dict[str, int], tuple[Problem, ...]]:
     """Keep book of what is wrong, and send what is due. What cannot be sent fails nothing: it is kept."""
+    from bisonsync.checks.writes import is_refusal, refused, unreachable
     from bisonsync.cli.alerts import alert_policy, slack_sender
+    from bisonsync.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
     from bisonsync.jobs import alerts as job
+    from bisonsync.run import Problem
 
     policy = alert_policy(session.settings.alerts)
-    seen = session.control.run(lambda conn: job.observe(conn, results, now=look.now, policy=policy))
+    file = _alert_file(session)
+    remembered = [one.episode for one in file.load(session.clock.now())]
     give_up_at = float("inf") if session.control.deadline is None else session.control.deadline
-    sender = slack_sender(session)
-    report = job.deliver(session.control, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
+    try:
+        seen = session.control.run(
+            lambda conn: job.observe(conn, results, now=look.now, policy=policy, remembered=remembered)
+        )
+        if remembered:
+            file.forget([result.name for result in results], session.clock.now())
+        sender = slack_sender(session)
+        report = job.deliver(session.control, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
+    except DatabaseError as error:
+        can_read = not isinstance(error, DatabaseUnavailable)
+        if not isinstance(error, SchemaMismatch) and not any(is_refusal(result) for result in results):
+            others = tuple(result for result in results if result.name != "database")
+            results = (*others, refused(error) if can_read else unreachable(error))
+        sent, told = _alert_without_book(session, results, can_read=can_read)
+        problem = Problem.of(error)
+        return sent, (replace(problem, message=f"the book of alarms cannot be kept: {problem.message}"), *told)
     sent = {"messages_sent": report.sent, "messages_failed": report.failed, "messages_waiting": report.waiting}
     return sent, (*seen.problems, *report.problems)
 
 
-def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look:
+def _alert_without_book(
+    session: HealthSession, results: tuple[CheckResult, ...], *, can_read: bool
+) -> tuple[dict[str, int], tuple[Problem, ...]]:
+    """Send what is due though the database does not take it into the book."""
+    from bisonsync.cli.alerts import alert_policy, slack_sender
+    from bisonsync.jobs.alerts import without_book as job
+    from bisonsync.store.leases import host_name
+
+    file = _alert_file(session)
+    deadline = float("inf") if session.control.deadline is None else session.control.deadline
+    report = job.tell(
+        results,
+        job.read_book(session.control, results) if can_read else job.Book(),
+        file,
+        slack_sender(session),
+        alert_policy(session.settings.alerts),
+        host=host_name(),
+        clock=session.clock,
+        # What found out too late that there is no database is told all the same.
+        give_up_at=max(deadline, session.clock.monotonic() + _LAST_WORDS_SECONDS),
+    )
+    for fault in file.faults:
+        session.output.log(fault, level="warning")
+    sent = {"messages_sent": report.sent, "messages_failed": report.failed, "messages_waiting": report.waiting}
+    return sent, report.problems
+
+
+def _alert_file(session: HealthSession) -> AlertFile:
+    """Where this host remembers what it told while no book was kept."""
+    import os
+
+    from bisonsync.store.alert_file import AlertFile, file_name, state_folders
+
+    return AlertFile(state_folders(os.environ), file_name(session.sources.database_url()))
+
+
+def _make_look(session: HealthSession, flags: dict[str, dict[str, str]], write_error: DatabaseError | None) -> Look:
     from bisonsync.checks.check import Look
     from bisonsync.checks.limits import merge_limits
     from bisonsync.store import health, migrations
@@ -229,6 +309,7 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]]) -> Look
         heartbeats_expected=bool(settings.heartbeats),
         hooks=frozenset(_workspace_key(name) for name in settings.webhooks.secrets),
         receiver_url=settings.webhooks.public_url or "",
+        write_error=write_error,
     )
 
 

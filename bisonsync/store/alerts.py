@@ -126,6 +126,18 @@ def lock_open_episodes(conn: Connection, checks: Sequence[str]) -> list[Episode]
         return cursor.execute(_Q["lock_open_episodes"], {"checks": list(checks)}).fetchall()
 
 
+def list_open_episodes(conn: Connection, checks: Sequence[str]) -> list[Episode]:
+    """The open episodes of these checks; of no use to whoever means to change them."""
+    with conn.cursor(row_factory=class_row(Episode)) as cursor:
+        return cursor.execute(_Q["list_open_episodes"], {"checks": list(checks)}).fetchall()
+
+
+def list_ended(conn: Connection, checks: Sequence[str], since: datetime) -> dict[tuple[str, str], datetime]:
+    """When the last episode of each key was over, of those that were at ``since`` or later."""
+    rows = conn.execute(_Q["list_ended"], {"checks": list(checks), "since": since}).fetchall()
+    return {(check, scope): closed_at for check, scope, closed_at in rows}
+
+
 def list_open_checks(conn: Connection) -> set[str]:
     """The checks of which something was told that is not over."""
     with conn.cursor(row_factory=scalar_row) as cursor:

@@ -19,6 +19,22 @@ WHERE check_name = any(%(checks)s::text[]) AND closed_at IS NULL
 ORDER BY id
 FOR UPDATE;
 
+-- name: list_open_episodes
+-- The open episodes of some checks as they stand, also where nothing can be written; locks nothing.
+SELECT
+    id, check_name, scope, state, first_bad_at, last_seen_at, bad_count, good_count, opened_at, channel, told_state,
+    paged_at, last_message_at, reminders, closed_at, value, unit, detail, hint, workspaces, caused_by
+FROM alert_episodes
+WHERE check_name = any(%(checks)s::text[]) AND closed_at IS NULL
+ORDER BY id;
+
+-- name: list_ended
+-- Of some checks what was over at a moment or later, with when; locks nothing.
+SELECT check_name, scope, max(closed_at) AS closed_at
+FROM alert_episodes
+WHERE check_name = any(%(checks)s::text[]) AND closed_at >= %(since)s::timestamptz
+GROUP BY check_name, scope;
+
 -- name: list_open_checks
 -- The checks that have been told of and are not over; locks nothing.
 SELECT DISTINCT check_name

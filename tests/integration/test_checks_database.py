@@ -128,7 +128,7 @@ def test_access_is_ok_after_migrate(db: str) -> None:
         ("GRANT USAGE ON SCHEMA bisonsync_private TO PUBLIC", "bisonsync_private", "PUBLIC may USAGE"),
         (
             "GRANT EXECUTE ON FUNCTION cleanup_old_email_sync_logs TO PUBLIC",
-            "cleanup_old_email_sync_logs(integer)",
+            "public.cleanup_old_email_sync_logs(integer)",
             "PUBLIC may EXECUTE",
         ),
     ],

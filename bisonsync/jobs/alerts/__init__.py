@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bisonsync.api.slack_messages import Alarm, Body, Kind, alarm_message, check_message, repeated
 from bisonsync.checks.check import CheckResult
-from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, Sighting, follow, sight
+from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, Sighting, follow, joined, sight
 from bisonsync.errors import ApiError, ApiUnavailable, ConfigError, Stopped
 from bisonsync.run import Problem, label
 from bisonsync.store import alerts as store
@@ -98,14 +98,17 @@ def observe(
     now: datetime,
     policy: Policy,
     clients: Sequence[ClientRow] | None = None,
+    remembered: Sequence[Episode] = (),
 ) -> Observed:
     """Turn what checks say into episodes and messages for the outbox, in the caller's transaction.
 
     ``now`` is the look's time: a second call with the same changes nothing, so a transaction may be repeated.
-    ``clients`` are those of the registry unless given.
+    ``clients`` are those of the registry unless given. ``remembered``: what this host told of while no book was kept.
     """
-    told_of, problems = _clients(store.list_clients(conn) if clients is None else clients, policy)
-    before = {episode.key: episode for episode in store.lock_open_episodes(conn, [result.name for result in results])}
+    told_of, problems = known_clients(store.list_clients(conn) if clients is None else clients, policy)
+    checks = [result.name for result in results]
+    before = {episode.key: episode for episode in store.lock_open_episodes(conn, checks)}
+    before |= _carried_over(conn, before, [one for one in remembered if one.check_name in checks])
     seen = sight(results, told_of, policy, alarmed=store.list_open_checks(conn))
     steps = list(_steps(seen, before, now, policy))
     # Of a client that has no channel any more nobody tells the end.
@@ -156,7 +159,7 @@ def deliver(
         if not delivery.is_about_message:
             usable -= {message.channel} if delivery.is_refused else sender.neighbours(message.channel)
     waiting = database.run(store.count_waiting)
-    return DeliveryReport(sent, failed, waiting, tuple(_undelivered(name, error) for name, error in errors.items()))
+    return DeliveryReport(sent, failed, waiting, tuple(undelivered(name, error) for name, error in errors.items()))
 
 
 def find_channel(channels: frozenset[str], name: str | None) -> str:
@@ -199,7 +202,25 @@ def channel_name(channel: str) -> str:
     return f"[alerts.channels] {channel}" if channel else "[alerts] slack_webhook_url"
 
 
-def _clients(rows: Sequence[ClientRow], policy: Policy) -> tuple[list[ClientRow], tuple[Problem, ...]]:
+def _carried_over(
+    conn: Connection, book: Mapping[tuple[str, str], Episode], remembered: Sequence[Episode]
+) -> dict[tuple[str, str], Episode]:
+    """What was told without the book, as episodes of it, so that the end is told and nothing else twice.
+
+    What the book ended since then has been told of by another host.
+    """
+    told = [one for one in remembered if one.told_state is not None]
+    if not told:
+        return {}
+    ended = store.list_ended(conn, [one.check_name for one in told], min(one.last_seen_at for one in told))
+    new = [one for one in told if one.key not in book and not (one.key in ended and ended[one.key] >= one.last_seen_at)]
+    ids = store.insert_episodes(conn, new)
+    return {one.key: joined(book[one.key], one) for one in told if one.key in book} | {
+        one.key: replace(one, id=ids[one.key]) for one in new if one.key in ids
+    }
+
+
+def known_clients(rows: Sequence[ClientRow], policy: Policy) -> tuple[list[ClientRow], tuple[Problem, ...]]:
     """The clients whose channel is set up, under the name that the settings give it; the others are problems."""
     names = {name.casefold(): name for name in policy.channels if name}
     known = [replace(row, channel=names[row.channel.casefold()]) for row in rows if row.channel.casefold() in names]
@@ -230,10 +251,11 @@ def _steps(
 
 def _message(step: _Step, episode_id: int, now: datetime) -> NewMessage:
     assert step.kind is not None and step.after.channel is not None  # the rules set both together
-    return NewMessage(episode_id, step.kind, step.after.channel, _body(step.seen, step.after, step.kind, now))
+    return NewMessage(episode_id, step.kind, step.after.channel, message_body(step.seen, step.after, step.kind, now))
 
 
-def _body(seen: Sighting, episode: Episode, kind: Kind, now: datetime) -> Body:
+def message_body(seen: Sighting, episode: Episode, kind: Kind, now: datetime, *, unbooked_by: str = "") -> Body:
+    """What is posted of an episode; ``unbooked_by`` is the host that tells it without the book."""
     is_over = kind == "recovery"
     # A client's first finding is its detail already.
     findings = seen.findings[1:] if seen.scope else seen.findings
@@ -249,6 +271,8 @@ def _body(seen: Sighting, episode: Episode, kind: Kind, now: datetime) -> Body:
             hint="" if is_over else seen.hint,
             findings=() if is_over else [(finding.subject, finding.detail) for finding in findings],
             also=() if is_over else seen.also,
+            is_unbooked=bool(unbooked_by),
+            host="" if seen.scope else unbooked_by,
         )
     )
 
@@ -294,7 +318,8 @@ def _record(database: Database, message: ClaimedMessage, delivery: Delivery, at:
     )
 
 
-def _undelivered(channel: str, error: str) -> Problem:
+def undelivered(channel: str, error: str) -> Problem:
+    """What an operator is told of a channel that took no message."""
     return Problem(
         "alerts",
         f"{channel_name(channel)}: a message could not be delivered: {error}; it is kept and sent again",

@@ -1,0 +1,28 @@
+"""Whether the database takes writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
+
+from bisonsync.queries import load_queries
+from bisonsync.store.db import Connection
+
+_Q = load_queries("health_writes")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """Why nothing can be written: ``set_by`` is where default_transaction_read_only was set, in pg_settings' words."""
+
+    is_standby: bool
+    set_by: str | None
+    database_name: str
+    role_name: str
+
+
+def find_read_only(conn: Connection) -> ReadOnly | None:
+    """Why this session's transactions may only read; None where they may write."""
+    with conn.cursor(row_factory=class_row(ReadOnly)) as cursor:
+        return cursor.execute(_Q["find_read_only"]).fetchone()

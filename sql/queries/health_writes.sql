@@ -1,0 +1,10 @@
+-- name: find_read_only
+-- Why transactions of this session may only read: as a standby, or by default_transaction_read_only, and where that was
+-- set (null where it is not the reason). No row where they may write; locks nothing.
+SELECT
+    pg_is_in_recovery() AS is_standby,
+    CASE WHEN s.setting = 'on' THEN s.source END AS set_by,
+    quote_ident(current_database()) AS database_name,
+    quote_ident(session_user) AS role_name
+FROM pg_settings AS s
+WHERE s.name = 'default_transaction_read_only' AND current_setting('transaction_read_only') = 'on';
