@@ -299,6 +299,7 @@ def _service(setup: Setup, user: str, job: Job, every: timedelta) -> str:
         "# Later than the end of the run by itself.",
         f"TimeoutStartSec={round(timeout.total_seconds())}",
         f"SuccessExitStatus={' '.join(map(str, job.ok_codes))}",
+        *(_MEMORY if job.name == "health" else ()),
         *_surroundings_of_service(setup, user),
     ]
     return "\n".join(lines) + "\n"
@@ -351,6 +352,14 @@ def calendar(every: timedelta, minute: int) -> str:
     return f"{'' if every == DAY else 'Sun '}*-*-* {_NIGHT:02}:{minute:02}:00"
 
 
+# Not "bisonsync": systemd would give root's embedded server, which lies there, to another user.
+_MEMORY = (
+    "# Where it remembers what it told while the database takes no writes.",
+    "StateDirectory=bisonsync-alerts",
+    "StateDirectoryMode=0700",
+)
+
+
 def _failed(setup: Setup, user: str) -> str:
     health = next(job for job in _JOBS if job.name == "health")
     lines = [
@@ -368,6 +377,7 @@ def _failed(setup: Setup, user: str) -> str:
         f"ExecStart={_exec(_arguments(setup, health, MINUTE, jitter=False))}",
         f"TimeoutStartSec={round((_deadline(setup, health, MINUTE) + _MARGIN).total_seconds())}",
         f"SuccessExitStatus={' '.join(map(str, health.ok_codes))}",
+        *_MEMORY,
         *_surroundings_of_service(setup, user),
     ]
     return "\n".join(lines) + "\n"

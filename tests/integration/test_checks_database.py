@@ -59,7 +59,7 @@ def test_schema_is_critical_while_a_migration_is_pending(db: str, conn: Connecti
     result = examine(db, "schema")
 
     assert (result.state, result.hint) == ("CRITICAL", "bisonsync migrate")
-    assert "1 migrations are not applied, 8 are" in result.detail
+    assert result.detail.startswith("1 migrations are not applied, ")
     assert [each.subject for each in result.findings] == ["0009_slim_deliveries.sql"]
 
 

@@ -288,3 +288,10 @@ def test_what_the_settings_lack_or_have_for_a_job_is_told_with_it() -> None:
         assert len(mute) == len(told) == 1
         assert "# health, every minute" in mute[0]
         assert "# prune, every day" in told[0]
+
+
+def test_only_the_looks_that_alarm_have_a_folder_for_what_they_told() -> None:
+    units = schedule.units(SETUP, "bisonsync")
+
+    keeping = {name for name, text in units.items() if "\nStateDirectory=bisonsync-alerts\n" in text}
+    assert keeping == {"bisonsync-health.service", "bisonsync-failed@.service"}
