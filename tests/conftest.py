@@ -35,7 +35,7 @@ SERVER_OPTIONS = {
     "wal_level": "logical",
     "autovacuum": "off",
 }
-pytest_plugins = ["skips"]
+pytest_plugins = ["skips", "surroundings"]
 SESSION = pytest.StashKey[Path]()
 Connection = psycopg.Connection[Any]
 
