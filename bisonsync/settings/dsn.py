@@ -15,6 +15,34 @@ _HOST = re.compile(r"(\[[^\[\]/?@]+\]|[^:\[\]@]*)(?::(\d*))?", re.ASCII)
 _PAIR = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*('(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*(?=\s|$))", re.ASCII | re.DOTALL)
 _BAD_PERCENT = re.compile(r"%(?!(?!00)[0-9A-Fa-f]{2})")
 _ENCODE = "special characters of a password must be percent-encoded there"
+# Parameters of other programs; others that libpq does not know it refuses itself, for which it knows differs.
+_FOREIGN = {
+    **dict.fromkeys(("pgbouncer", "supa", "workaround"), "bisonsync works through a transaction pooler as it is"),
+    **dict.fromkeys(
+        ("connection_limit", "pool_timeout", "pool_size", "max_overflow", "statement_cache_size", "prepareThreshold"),
+        "bisonsync has at most ten connections and prepares nothing",
+    ),
+    **dict.fromkeys(("schema", "currentSchema", "search_path"), "bisonsync's tables are in the schema public"),
+    **dict.fromkeys(("ssl", "sslMode", "sslaccept", "uselibpqcompat"), "libpq has sslmode=require"),
+    **dict.fromkeys(("socket_timeout", "command_timeout", "loginTimeout"), "libpq has connect_timeout=5"),
+    **dict.fromkeys(("ApplicationName", "stringtype", "driver"), ""),
+}
+_SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# Only what is surely a scheme is shown: it might be a piece of a password.
+_FOREIGN_SCHEME = re.compile(
+    r"((?:jdbc:)?(?:postgres(?:ql)?|pgsql|psql|pg|prisma|cockroachdb|mysql|mariadb|sqlite)(?:\+\w+)?|https?)://",
+    re.ASCII | re.IGNORECASE,
+)
+_OTHER_FORMS = (
+    (
+        r"['\"]",
+        "it stands in quotes",
+        "take them away: one pair is enough in bisonsync.toml, and none in the environment",
+    ),
+    (r"psql\s", "it begins with the command psql", "give what follows it, without quotes"),
+    (r"\w+=\s*['\"]?postgres(?:ql)?://", "it begins with the name of a variable", "give what follows the ="),
+    (r"\w[\w ]*=[^;'\s]*;\s*\w[\w ]*=", "it is a list with semicolons, as .NET has it", ""),
+)
 _SHOWN = ("service", "host", "hostaddr", "port", "dbname", "user")
 
 
@@ -27,6 +55,49 @@ def parse(text: str) -> dict[str, str]:
         if port and not (port.isdecimal() and 0 < int(port[:6]) < 65_536):
             raise ValueError("its port is not a number from 1 to 65535")
     return parts
+
+
+class Unusable(ValueError):
+    """An address that libpq would not take or could not use; ``hint`` is the next step."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or f"write it as {FORMS}"
+
+
+def check(text: str) -> None:
+    """Find what cannot be used in an address, as parameters of other programs. Raises Unusable."""
+    found = None if _SCHEME.match(text) else _FOREIGN_SCHEME.match(text)
+    if found:
+        is_web = found[1].lower().startswith("http")
+        raise Unusable(
+            f"it begins with {found[0]}",
+            "that is the address of an API: the database's own begins with postgresql://"
+            if is_web
+            else "write postgresql:// in its place",
+        )
+    for pattern, message, hint in _OTHER_FORMS:
+        if re.match(pattern, text, re.ASCII):
+            raise Unusable(message, hint)
+    try:
+        parts = parse(text)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    # That one spelling libpq takes, for Java's sake.
+    foreign = [key for key in parts if key in _FOREIGN and (key, parts[key]) != ("ssl", "true")]
+    if foreign:
+        names = " and ".join(foreign)
+        reasons = "; ".join(dict.fromkeys(_FOREIGN[key] for key in foreign if _FOREIGN[key]))
+        raise Unusable(
+            f"it holds {names}, which libpq does not know",
+            f"remove {names} from it" + (f": {reasons}" if reasons else ""),
+        )
+    if parts.get("sslmode", "prefer") not in _SSLMODES:
+        raise Unusable("its sslmode is not one that libpq knows", f"take one of {', '.join(_SSLMODES)}")
+    if not re.fullmatch(r"-?\d+", parts.get("connect_timeout", "0"), re.ASCII):
+        raise Unusable("its connect_timeout is not a whole number", "give it in seconds: connect_timeout=5")
+    if re.fullmatch(r"\W*your[-_ ]?password\W*", parts.get("password", ""), re.IGNORECASE):
+        raise Unusable("its password is still the placeholder", "put the password of the database in its place")
 
 
 def holds_secret(text: str) -> bool:

@@ -63,9 +63,9 @@ class Sources:
         if isinstance(found, Problem) or found == dsn.EMBEDDED:
             return found
         try:
-            dsn.parse(found)
-        except ValueError as error:
-            return Problem(entry.origin, f"this is no Postgres address: {error}", dsn.FORMS)
+            dsn.check(found)
+        except dsn.Unusable as error:
+            return Problem(entry.origin, f"this address cannot be used: {error}", error.hint)
         return found
 
     def heartbeat_url(self, job: str) -> str | None:

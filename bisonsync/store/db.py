@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable
@@ -28,6 +29,7 @@ from bisonsync.errors import (
     Stopped,
 )
 from bisonsync.queries import load_queries
+from bisonsync.store.refusals import explain
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -43,6 +45,9 @@ _CONNECTION_DEFAULTS = {
     "keepalives_count": "2",
     "tcp_user_timeout": "20000",
 }
+# Every server and pooler speaks it; older poolers refuse whoever asks for more. The option came with libpq 18.
+if psycopg.pq.version() >= 180000:
+    _CONNECTION_DEFAULTS["max_protocol_version"] = "3.0"
 # Not the address's or the environment's to choose: read as anything else, text is bytes.
 _CONNECTION_FIXED = {"client_encoding": "UTF8"}
 # How much later than its own time limit the server's answer is still waited for: beyond it nobody is there.
@@ -61,19 +66,6 @@ _LOCK_OUTS_TOLERATED = 3
 _LOCKED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure)
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout)
 _PASSING_STATES = ("08", "53300", "57P01", "57P02", "57P03", "57P05", "25P03")
-# A login is refused with words alone; poolers have their own.
-_PASSING_REFUSALS = (
-    "starting up",
-    "shutting down",
-    "recovery",
-    "not yet",
-    "too many",
-    "remaining connection slots",
-    "no more connections",
-    "max client",
-    "wait_timeout",
-    "server_login_retry",
-)
 _MIGRATE_HINT = "run 'bisonsync migrate'"
 _REACH_HINT = "check that it runs and can be reached"
 
@@ -218,11 +210,8 @@ class Database:
     ) -> None:
         try:
             given = conninfo_to_dict(dsn)
-        except psycopg.ProgrammingError:
-            raise ConfigError(
-                "database_url is not a connection string that Postgres understands",
-                hint="write it as postgresql://user@host:5432/database",
-            ) from None
+        except psycopg.ProgrammingError as error:
+            raise _misread(dsn, str(error)) from None
         defaults = {**_CONNECTION_DEFAULTS, "application_name": application_name}
         self._conninfo = make_conninfo("", **{**defaults, **given, **_CONNECTION_FIXED})
         self.where = _where(given)
@@ -395,19 +384,15 @@ class Database:
             if not error.sqlstate.startswith(_PASSING_STATES):
                 raise _translated(error, self.where) from error
             return
-        text = str(error)
-        if "FATAL" in text and not any(words in text for words in _PASSING_REFUSALS):
-            raise DatabaseUnavailable(
-                f"database {self.where} refuses the login: {_fatal(text)}",
-                hint="check user, password and database name in database_url",
-            ) from error
-        if "resolve host" in text or "translate host name" in text:
-            raise DatabaseUnavailable(
-                f"database {self.where}: the host name is not known", hint="check the host in database_url"
-            ) from error
+        refusal = explain(str(error))
+        if refusal is not None and refusal.is_final:
+            said = " refuses the login" if refusal.is_of_server else ""
+            raise DatabaseUnavailable(f"database {self.where}{said}: {refusal.reason}", hint=refusal.hint) from error
 
     def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable:
-        return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=_REACH_HINT)
+        refusal = explain(str(error))
+        hint = (refusal.hint if refusal else "") or _REACH_HINT
+        return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=hint)
 
     @contextmanager
     def _naming_blockers(self, backend_pid: int, limits: _Limits, found: list[str] | None) -> Generator[None]:
@@ -431,6 +416,20 @@ class Database:
             # The error to come is told without names.
             return
         found += map(str, rows)
+
+
+def _misread(dsn: str, said: str) -> ConfigError:
+    """The error for an address that libpq does not take. What may be a piece of a password is not named."""
+    unknown = re.search(r'invalid URI query parameter: "(\w+)"', said)
+    if unknown and "password=" not in dsn:
+        return ConfigError(
+            f"database_url holds a parameter that libpq does not know: {unknown[1]}",
+            hint=f"take {unknown[1]}=… out of it: only libpq's own parameters are taken, as sslmode=require",
+        )
+    return ConfigError(
+        "database_url is not a connection string that Postgres understands",
+        hint="write it as postgresql://user@host:5432/database",
+    )
 
 
 def _locked_out(error: psycopg.Error, where: str, blockers: list[str]) -> DatabaseError:
@@ -484,7 +483,3 @@ def _where(given: dict[str, Any]) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
-
-
-def _fatal(text: str) -> str:
-    return text.rpartition("FATAL:")[2].strip().splitlines()[0]

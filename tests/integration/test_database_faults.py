@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -512,10 +512,9 @@ def test_nobody_listens(stage: Scene) -> None:
 
 
 @contextmanager
-def refusing_server(state: str, message: str) -> Iterator[tuple[int, list[bytes]]]:
-    """A server that refuses every login with an error; its port, and the logins it has seen."""
-    body = b"".join(part.encode() + b"\0" for part in ("SFATAL", "VFATAL", f"C{state}", f"M{message}")) + b"\0"
-    answer = b"E" + (len(body) + 4).to_bytes(4, "big") + body
+def answering_server(kind: bytes, body: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A server that has one answer to every login; its port, and the logins it has seen."""
+    answer = kind + (len(body) + 4).to_bytes(4, "big") + body
 
     def serve() -> None:
         while True:
@@ -536,10 +535,40 @@ def refusing_server(state: str, message: str) -> Iterator[tuple[int, list[bytes]
         thread.join()
 
 
+def refusing_server(state: str, message: str) -> AbstractContextManager[tuple[int, list[bytes]]]:
+    """A server that refuses every login with an error."""
+    parts = ("SFATAL", "VFATAL", f"C{state}", f"M{message}", "")
+    return answering_server(b"E", b"".join(part.encode() + b"\0" for part in parts))
+
+
+def test_a_password_that_is_asked_for_and_not_given_is_told_at_once(stage: Scene) -> None:
+    in_clear_text = (3).to_bytes(4, "big")
+    with answering_server(b"R", in_clear_text) as (port, logins):
+        dsn = refused_dsn(port).replace(":hush-hush", "")
+        done = cli.run_cli(["poll-accounts"], cli.environment(dsn, stage.sandbox))
+
+    assert (done.returncode, done.stdout, len(logins)) == (6, "", 1)
+    assert_one_line(done.stderr)
+    assert "the server asks for a password, and database_url has none" in done.stderr
+    assert "database_url_file" in done.stderr
+
+
+def test_no_newer_protocol_is_asked_for_than_old_poolers_know(stage: Scene) -> None:
+    with answering_server(b"R", (3).to_bytes(4, "big")) as (port, logins):
+        env = cli.environment(refused_dsn(port).replace(":hush-hush", ""), stage.sandbox, PGMAXPROTOCOLVERSION="3.2")
+        cli.run_cli(["poll-accounts"], env)
+
+    (login,) = logins
+    assert login[4:8] == b"\0\3\0\0"
+
+
 REFUSALS = [
     ("28P01", 'password authentication failed for user "me"', True),
     ("28000", 'no pg_hba.conf entry for host "127.0.0.1"', True),
     ("3D000", 'database "db" does not exist', True),
+    ("3D000", 'database "recovery" does not exist', True),
+    ("08P01", "unsupported startup parameter: options", True),
+    ("XX000", "Max client connections reached", False),
     ("53300", "sorry, too many clients already", False),
     ("53300", 'too many connections for role "me"', False),
     ("53300", "remaining connection slots are reserved for roles with the SUPERUSER attribute", False),

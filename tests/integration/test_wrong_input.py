@@ -47,7 +47,9 @@ def closed_port() -> int:
     ("env", "code", "says"),
     [
         ({"BISONSYNC_DATABASE_URL": ""}, 4, "BISONSYNC_DATABASE_URL"),
-        ({"BISONSYNC_DATABASE_URL": f"postgres:/u:{SECRET}@h"}, 4, "no Postgres address"),
+        ({"BISONSYNC_DATABASE_URL": f"postgres:/u:{SECRET}@h"}, 4, "address cannot be used"),
+        ({"BISONSYNC_DATABASE_URL": f"postgresql://u:{SECRET}@h/x?pgbouncer=true"}, 4, "remove pgbouncer from it"),
+        ({"BISONSYNC_DATABASE_URL": f"postgresql://u:{SECRET}@h/x?sslmod=require"}, 4, "does not know: sslmod"),
         ({"BISONSYNC_DATABASE_URL": f"postgresql://u:{SECRET}@127.0.0.1:PORT/x"}, 6, "check that it runs"),
         ({"BISONSYNC_INSTANCES__SIM__BASE_URL": "http://send.example.com"}, 4, "plain http"),
         ({"BISONSYNC_INSTANCES__SIM__BASE_URL": "http://127.0.0.1:PORT"}, 5, "check the host and base_url"),
@@ -66,6 +68,15 @@ def test_wrong_settings(office: Office, env: dict[str, str], code: int, says: st
     assert found == code
     assert says in lines[-1]
     assert all(line.startswith("error: ") for line in lines)
+
+
+def test_config_check_names_a_parameter_of_another_program(office: Office) -> None:
+    url = f"postgresql://u:{SECRET}@h/x?pgbouncer=true"
+    done = run_cli(["config", "check"], environment(url, office.sandbox))
+
+    assert done.returncode == 4
+    assert "environment BISONSYNC_DATABASE_URL: this address cannot be used: it holds pgbouncer" in done.stderr
+    assert SECRET not in done.stderr + done.stdout
 
 
 def test_all_problems_of_a_file_are_told_at_once_with_their_origin(office: Office, tmp_path: Path) -> None:

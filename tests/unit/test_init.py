@@ -132,7 +132,7 @@ def test_an_empty_choice_gives_a_file_of_explanations(folder):
         (Choices(embedded=True, database_url_file="x"), UsageError, "only one database"),
         (Choices(database_url="postgresql://me:Zq7x@h/x"), UsageError, "must not hold a password"),
         (Choices(api_key_file="x"), UsageError, "--api-key-file needs a host"),
-        (Choices(database_url="nowhere"), ConfigError, "option --database-url: this is no Postgres address"),
+        (Choices(database_url="nowhere"), ConfigError, "option --database-url: this address cannot be used"),
         (Choices(base_url="http://send.example.com"), ConfigError, "option --base-url: plain http"),
         (Choices(base_url=HOST, instance="a.b"), ConfigError, "letters, digits, _ and - only"),
         (Choices(database_url_file=" "), ConfigError, "option --database-url-file: is empty"),

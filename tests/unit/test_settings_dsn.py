@@ -170,3 +170,52 @@ def test_says_nothing_of_a_password_it_cannot_read(password):
             shown = str(error)
 
         assert "Zq7x" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        (
+            "postgresql://me@h:6543/db?pgbouncer=true",
+            "it holds pgbouncer,",
+            "remove pgbouncer from it: bisonsync works",
+        ),
+        (
+            "postgresql://h/db?schema=public&connection_limit=1",
+            "it holds schema and connection_limit,",
+            "remove schema and",
+        ),
+        ("host=h currentSchema=public", "it holds currentSchema,", "schema public"),
+        ("postgresql://h/db?ssl=1", "it holds ssl,", "sslmode=require"),
+        ("postgresql://h/db?sslmode=no-verify", "its sslmode", "require"),
+        ("postgresql://h/db?connect_timeout=5s", "its connect_timeout", "connect_timeout=5"),
+        ("postgresql+psycopg://h/db", "it begins with postgresql+psycopg://", "write postgresql://"),
+        ("jdbc:postgresql://h/db", "it begins with jdbc:postgresql://", "write postgresql://"),
+        ("https://abc.example.com", "it begins with https://", "API"),
+        ("'postgresql://h/db'", "it stands in quotes", "take them away"),
+        ("psql postgresql://h/db", "the command psql", "what follows"),
+        ("DATABASE_URL=postgresql://h/db", "name of a variable", "what follows the ="),
+        ("Host=h;Username=me;Password=Zq7x", "semicolons", "postgresql://USER"),
+        ("postgresql://me:[YOUR-PASSWORD]@h/db", "placeholder", "the password of the database"),
+        ("me:Zq7x@h/db", "neither a postgresql:// address", "postgresql://USER"),
+    ],
+)
+def test_names_what_another_program_s_address_holds_and_the_next_step(text, says, hint):
+    with pytest.raises(dsn.Unusable) as caught:
+        dsn.check(text)
+
+    assert says in str(caught.value)
+    assert hint in caught.value.hint
+    assert "Zq7x" not in str(caught.value) + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me:p%40w@h:6543/db?sslmode=verify-full&sslrootcert=system&connect_timeout=10",
+        "postgres://h1,h2:5433/db?target_session_attrs=read-write&ssl=true",
+        "host=/run/postgresql dbname='a;b' options='-c geqo=off'",
+    ],
+)
+def test_takes_what_libpq_takes(text):
+    dsn.check(text)

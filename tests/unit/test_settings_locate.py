@@ -269,7 +269,7 @@ def test_refuses_a_password_on_the_command_line(url):
 def test_says_nothing_of_a_malformed_url(url):
     found = locate(environ={"BISONSYNC_DATABASE_URL": url})
 
-    with pytest.raises(ConfigError, match="environment BISONSYNC_DATABASE_URL: this is no Postgres address") as caught:
+    with pytest.raises(ConfigError, match="environment BISONSYNC_DATABASE_URL: this address cannot be used") as caught:
         found.database_url()
 
     assert "Zq7x" not in caught.value.message + caught.value.hint + repr(found)

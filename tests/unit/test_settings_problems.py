@@ -263,7 +263,7 @@ def test_tells_all_problems_at_once(given_file):
         'c.toml: webhooks.secrets."b/1"',
         'c.toml: webhooks.secrets."b/1"',
         "environment BISONSYNC_POLLING__DEADLINE: 'Zq7x?' is no duration",
-        "option --database-url: this is no Postgres address",
+        "option --database-url: this address cannot be used",
     ]
     assert caught.value.exit_code == 4
     assert "config check" in caught.value.hint
