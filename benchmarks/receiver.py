@@ -1,7 +1,9 @@
 """Measures receive-webhooks beside its floors, in one run: python benchmarks/receiver.py [--rate 500] [--seconds 60].
 
 The load generator is the part "Load" of this file: it sends at fixed times, however long answers take, and counts from
-the time at which a request was due. It, the server and a Postgres in a temporary folder with fsync on share a machine.
+the time at which a request was due. With --at-once N it keeps so many on their way instead, which tells how many a
+second are the most. It, the server and Postgres share a machine: one in a temporary folder with fsync on, or, with
+--postgres DSN, a database of its own on a server that runs.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -44,11 +47,15 @@ FLOOR_CONNECTIONS = 8
 
 @dataclass
 class Load:
-    """So many requests a second for so long, each sent when it is due, on a connection that is free or on a new one."""
+    """So many requests a second, each sent when it is due, on a connection that is free or on a new one.
+
+    Or, where ``at_once`` is given, so many at once: each as soon as another one is answered.
+    """
 
     port: int
     rate: float
     requests: list[bytes]
+    at_once: int = 0
     latencies: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     free: list[Client] = field(default_factory=list)
@@ -56,6 +63,10 @@ class Load:
     sending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
+        if self.at_once:
+            waiting = iter(self.requests)
+            await asyncio.gather(*(self._send_on(waiting) for _ in range(self.at_once)))
+            return
         loop = asyncio.get_running_loop()
         began = loop.time() + 0.2
         for number, request in enumerate(self.requests):
@@ -66,6 +77,11 @@ class Load:
             self.sending.add(task)
             task.add_done_callback(self.sending.discard)
         await asyncio.gather(*self.sending)
+
+    async def _send_on(self, waiting: Iterator[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        for request in waiting:
+            await self._send(request, loop.time())
 
     async def _send(self, request: bytes, due: float) -> None:
         loop = asyncio.get_running_loop()
@@ -276,20 +292,32 @@ def serve_floor(kind: str, dsn: str, sock: socket.socket) -> None:
     uvicorn.Server(config).run([sock])
 
 
-def measure(name: str, port: int, pid: int, rate: float, sent: list[bytes]) -> None:
-    load = Load(port, rate, sent)
-    before = cpu_seconds(pid)
+def measure(name: str, port: int, pid: int, dsn: str, options: argparse.Namespace, sent: list[bytes]) -> None:
+    load = Load(port, options.rate, sent, options.at_once)
+    # Those that ended meanwhile are missing: the server's processes of the sessions must be ours to look at.
+    before, before_server, began = cpu_seconds(pid), sessions_cpu_seconds(dsn), time.monotonic()
     asyncio.run(load.run())
-    cpu = cpu_seconds(pid) - before
+    seconds, cpu = time.monotonic() - began, cpu_seconds(pid) - before
+    server = sessions_cpu_seconds(dsn) - before_server
     times = sorted(1000 * seconds for seconds in load.latencies)
     p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
     bad = sum(status != 200 for status in load.statuses)
     each = 1000 * cpu / len(times)
     print(
         f"| {name} | p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {times[-1]:.0f} ms |"
-        f" {len(times)} answers, {bad} not 200, {load.connections} connections, {each:.2f} ms CPU each |",
+        f" {len(times) / seconds:.0f} a second: {len(times)} answers, {bad} not 200, {load.connections} connections,"
+        f" {each:.2f} ms CPU each and {1000 * server / len(times):.2f} ms of Postgres's |",
         flush=True,
     )
+
+
+def sessions_cpu_seconds(dsn: str) -> float:
+    """Of the sessions in this database but one's own, as far as they are on this machine."""
+    with psycopg.connect(dsn) as conn:
+        pids = conn.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
+    return sum(cpu_seconds(pid) for (pid,) in pids)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -328,39 +356,61 @@ def set_up(dsn: str) -> dict[int, str]:
     return hooks
 
 
+@contextlib.contextmanager
+def server(given: str | None) -> Iterator[str]:
+    """A database that nobody else uses: of a new Postgres, or of the one that is given."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="bisonsync-bench-", dir="/tmp") as folder:
+            Path(folder).chmod(0o711)
+            try:
+                yield embedded.start(Path(folder) / "postgres")
+            finally:
+                embedded.stop(Path(folder) / "postgres")
+        return
+    name = f"bench_receiver_{os.getpid()}"
+    with psycopg.connect(given, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}")
+        try:
+            yield make_conninfo(given, dbname=name)
+        finally:
+            conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--at-once", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--postgres", metavar="DSN")
     parser.add_argument("--only", choices=["receiver", "answer", "insert"])
     options = parser.parse_args()
+    # At once they last as long as they last.
     count = int(options.rate * options.seconds)
-    with tempfile.TemporaryDirectory(prefix="bisonsync-bench-", dir="/tmp") as folder:
-        Path(folder).chmod(0o711)
-        try:
-            dsn = embedded.start(Path(folder) / "postgres")
-            hooks = set_up(dsn)
-            print(f"{options.rate:.0f} a second for {options.seconds:.0f} s, load {os.getloadavg()[0]:.1f}")
-            if options.only in (None, "answer"):
-                with floor("answer", dsn) as (port, pid):
-                    measure("answer at once", port, pid, options.rate, requests(count, hooks, first=1))
-            if options.only in (None, "insert"):
-                with floor("insert", dsn) as (port, pid):
-                    measure("INSERT, COMMIT, answer", port, pid, options.rate, requests(count, hooks, first=1))
-            if options.only in (None, "receiver"):
-                name = f"receive-webhooks, {options.workers} worker{'s' if options.workers > 1 else ''}"
-                with receiver(dsn, options.workers) as (port, pid):
-                    measure(name, port, pid, options.rate, requests(count, hooks, first=1))
-                with psycopg.connect(dsn) as conn:
-                    told = conn.execute(
-                        "SELECT count(*), count(*) FILTER (WHERE status = 'processed'), count(DISTINCT xmin::text),"
-                        " (SELECT sum(emails_sent_mtd) FROM client_metrics) FROM webhook_delivery_log"
-                    ).fetchone()
-                assert told is not None
-                print("in the log {}, processed {}, in {} transactions; counted {}".format(*told))
-        finally:
-            embedded.stop(Path(folder) / "postgres")
+    with server(options.postgres) as dsn:
+        hooks = set_up(dsn)
+        how = f"{options.at_once} at once" if options.at_once else f"{options.rate:.0f} a second"
+        with psycopg.connect(dsn) as conn:
+            version, jit = conn.execute(
+                "SELECT current_setting('server_version'), current_setting('jit')::boolean AND pg_jit_available()"
+            ).fetchone()
+        where = f"PostgreSQL {version}, JIT {'on' if jit else 'off'}, load {os.getloadavg()[0]:.1f}"
+        print(f"{count} requests, {how}; {where}")
+        for kind, name in (("answer", "answer at once"), ("insert", "INSERT, COMMIT, answer")):
+            if options.only in (None, kind):
+                with floor(kind, dsn) as (port, pid):
+                    measure(name, port, pid, dsn, options, requests(count, hooks, first=1))
+        if options.only in (None, "receiver"):
+            name = f"receive-webhooks, {options.workers} worker{'s' if options.workers > 1 else ''}"
+            with receiver(dsn, options.workers) as (port, pid):
+                measure(name, port, pid, dsn, options, requests(count, hooks, first=1))
+            with psycopg.connect(dsn) as conn:
+                told = conn.execute(
+                    "SELECT count(*), count(*) FILTER (WHERE status = 'processed'), count(DISTINCT xmin::text),"
+                    " (SELECT sum(emails_sent_mtd) FROM client_metrics) FROM webhook_delivery_log"
+                ).fetchone()
+            assert told is not None
+            print("in the log {}, processed {}, in {} transactions; counted {}".format(*told))
 
 
 if __name__ == "__main__":

@@ -120,12 +120,9 @@ class Receiver:
         if self._requests > MAX_REQUESTS:
             raise Refused(503, "too many deliveries at once")
         try:
-            async with asyncio.timeout_at(give_up_at):
-                owner = await self._watch.find_owner(request.path_params["secret"])
+            owner = await self._watch.find_owner(request.path_params["secret"], give_up_at)
         except Undecided as error:
             raise Refused(503, error.reason) from None
-        except TimeoutError:
-            raise Refused(503, "the database is too slow") from None
         if owner is None:
             raise Refused(404, "not found")
         access.workspace = f"{owner[0]}/{owner[1]}"

@@ -90,10 +90,11 @@ class Watch:
         """How many requests wait for a look."""
         return len(self._asked)
 
-    async def find_owner(self, secret: str) -> Workspace | None:
+    async def find_owner(self, secret: str, give_up_at: float) -> Workspace | None:
         """Whose a secret is, None if it is nobody's. Raises Undecided.
 
-        It may have been stored a moment ago: one that is not known waits for a look that began after this call.
+        It may have been stored a moment ago: one that is not known waits, until ``give_up_at`` by the loop's clock, for
+        a look that began after this call.
         """
         digest = sha256(secret.encode(errors="surrogatepass")).digest()
         owner = _match(self.sight.owners, digest)
@@ -104,7 +105,11 @@ class Watch:
         looked = self._loop.create_future()
         self._asked.append((self._begun, looked))
         self._wake.set()
-        await looked
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                await looked
+        except TimeoutError:
+            raise Undecided("the database is too slow") from None
         sight = self.sight
         owner = _match(sight.owners, digest)
         if owner is None and sight.trouble is not None:
