@@ -234,12 +234,12 @@ def test_a_small_body_that_unpacks_to_more_than_allowed_is_refused(
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        (b'{"a": 1}', "it cannot be unpacked"),
-        (b"", "its end is missing"),
-        (gzip.compress(b"{}")[:-1], "its end is missing"),
-        (gzip.compress(b"{}") + b"{}", "it cannot be unpacked"),
-        (gzip.compress(b"{}")[:-5] + b"xxxxx", "it cannot be unpacked"),
-        (gzip.compress(b"") * 101, "it has more than 100 parts"),
+        pytest.param(b'{"a": 1}', "it cannot be unpacked", id="plain"),
+        pytest.param(b"", "its end is missing", id="empty"),
+        pytest.param(gzip.compress(b"{}")[:-1], "its end is missing", id="cut off"),
+        pytest.param(gzip.compress(b"{}") + b"{}", "it cannot be unpacked", id="more behind"),
+        pytest.param(gzip.compress(b"{}")[:-5] + b"xxxxx", "it cannot be unpacked", id="wrong sum"),
+        pytest.param(gzip.compress(b"") * 101, "it has more than 100 parts", id="many parts"),
     ],
 )
 def test_what_says_gzip_and_is_none_is_refused_in_one_line(
