@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 from bisonsync.errors import UsageError
@@ -26,4 +26,5 @@ def parse_moment(text: str | None, option: str, *, zone: str) -> datetime | None
                 f"{option} {text!r} is neither a day nor a moment",
                 hint="write it as 2026-05-06, 2026-05-06T07:30 or 2026-05-06T07:30:00Z",
             ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+    # UTC needs no time zone database, which a small container may lack.
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC if zone == "UTC" else ZoneInfo(zone))

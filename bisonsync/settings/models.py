@@ -114,8 +114,11 @@ def _timezone(value: str) -> str:
     except (ValueError, OSError, LookupError):
         known = available_timezones()
         if "Europe/London" not in known:
-            raise ValueError(f"{name[:60]!r} cannot be looked up: this machine has no time zone database") from None
-        raise ValueError(f"{name[:60]!r} is no time zone{_like(name, known)}") from None
+            raise ValueError(
+                f"{name[:60]!r} cannot be looked up, for this machine has no time zone database:"
+                " apt-get install tzdata, or pip install tzdata"
+            ) from None
+        raise ValueError(f"{name[:60]!r} is not a time zone{_like(name, known)}") from None
     return name
 
 
