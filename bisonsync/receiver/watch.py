@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from bisonsync.errors import DatabaseError
-from bisonsync.store import migrations, webhook_secrets, webhooks
+from bisonsync.store import health_writes, migrations, webhook_secrets, webhooks
 from bisonsync.store.db import Connection, Database
+from bisonsync.store.health_writes import ReadOnly
 
 Workspace = tuple[str, int]
 
@@ -23,6 +24,10 @@ MAX_ASKING = 200
 _PATIENCE_SECONDS = 3.0
 # After so long without a good look nothing is known of the database.
 _STALE_SECONDS = 3 * LOOK_SECONDS
+_STANDBY = "the database can only be read: it is a standby; give the primary's address"
+_SET_READ_ONLY = (
+    "the database can only be read: default_transaction_read_only is on, as hostings set it while a disk is nearly full"
+)
 
 
 class Undecided(Exception):
@@ -148,7 +153,7 @@ class Watch:
         self._begun += 1
         self._db.deadline = began + _PATIENCE_SECONDS
         try:
-            stored, obstacle = self._db.run(
+            stored, read_only = self._db.run(
                 _read, statement_timeout_seconds=_PATIENCE_SECONDS, lock_timeout_seconds=1.0
             )
         except Exception as error:  # the thread must live
@@ -156,10 +161,11 @@ class Watch:
             self._note(Sight(self.sight.owners, self.sight.seen_at, _trouble(error)), _shown(error))
             return
         owners = {**stored, **self._fixed}
-        if obstacle is None:
+        if read_only is None:
             self._note(Sight(owners, began), "")
             return
-        self._note(Sight(owners, began, Trouble("read_only", obstacle)), obstacle)
+        reason = _STANDBY if read_only.is_standby else _SET_READ_ONLY
+        self._note(Sight(owners, began, Trouble("read_only", reason)), reason)
         # A setting of the database or the role is heard of by new sessions alone.
         self._db.close()
 
@@ -195,7 +201,7 @@ class Watch:
                 looked.set_result(None)
 
 
-def _read(conn: Connection) -> tuple[dict[bytes, Workspace], str | None]:
+def _read(conn: Connection) -> tuple[dict[bytes, Workspace], ReadOnly | None]:
     """Whose the secrets are, and why nothing can be written, if that is so."""
     migrations.require_schema(conn)
     owners = {
@@ -203,7 +209,7 @@ def _read(conn: Connection) -> tuple[dict[bytes, Workspace], str | None]:
         for row in webhook_secrets.list_secrets(conn)
         if row.retired_at is None
     }
-    return owners, webhooks.find_obstacle(conn)
+    return owners, health_writes.find_read_only(conn)
 
 
 def _trouble(error: Exception) -> Trouble:

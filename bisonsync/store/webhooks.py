@@ -22,7 +22,6 @@ Source = Literal["receiver", "sql", "file", "events", "legacy"]
 
 # As large as many a delivery, and compressed to no less than half: it has to find room.
 _TRIAL_BYTES = 8_192
-_READ_ONLY = "the database can only be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +96,6 @@ def try_store(conn: Connection) -> None:
         receive(conn, [Delivery(f'"{secrets.token_hex(_TRIAL_BYTES // 2)}"', "receiver", is_test=True)])
 
 
-def find_obstacle(conn: Connection) -> str | None:
-    """Why the transaction of ``conn`` may write nothing, in words; None where it may."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        obstacle = cursor.execute(_Q["find_obstacle"]).fetchone()
-    if obstacle == "standby":
-        return f"{_READ_ONLY}: it is a standby; give the primary's address"
-    if obstacle == "setting":
-        return f"{_READ_ONLY}: default_transaction_read_only is on, as a hosting sets it while the disk is nearly full"
-    return None
-
-
 def explain(error: Exception) -> str:
     """Why deliveries cannot be stored, for everybody: without names, addresses and values."""
     cause = error.__cause__
@@ -116,7 +104,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, DatabaseUnavailable):
         return "the database cannot be reached"
     if isinstance(cause, pg.ReadOnlySqlTransaction):
-        return _READ_ONLY
+        return "the database can only be read"
     if isinstance(cause, pg.DiskFull):
         return "the disk of the database's server is full"
     if isinstance(cause, pg.InsufficientPrivilege):

@@ -11,14 +11,6 @@ FROM bisonsync_private.receive_deliveries(
 SELECT r.id, r.received_at, r.status, r.event_type, r.bison_instance, r.bison_workspace_id, r.error_message
 FROM bisonsync_private.process_deliveries(%(ids)s::bigint[], %(received_ats)s::timestamptz[]) AS r;
 
--- name: find_obstacle
--- Why this transaction may write nothing: standby, setting, or NULL; locks nothing.
-SELECT
-    CASE
-        WHEN pg_is_in_recovery() THEN 'standby'
-        WHEN current_setting('transaction_read_only')::boolean THEN 'setting'
-    END AS obstacle;
-
 -- name: update_webhook_settings
 -- Writes what the rules need of the settings where it differs.
 UPDATE bisonsync_private.webhook_settings AS s
