@@ -1,3 +1,4 @@
+-- needs: partition_bounds
 CREATE OR REPLACE FUNCTION bisonsync_private.daily_partitions()
 RETURNS TABLE (partition text, first_day date, next_day date)
 LANGUAGE sql
@@ -15,18 +16,11 @@ SET standard_conforming_strings = on
 SET transform_null_equals = off
 SET quote_all_identifiers = off
 AS $$
-    SELECT b.partition, b.bounds[1]::date, b.bounds[2]::date
-    FROM (
-        SELECT
-            c.relname::text AS partition,
-            regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') AS bounds
-        FROM pg_inherits AS i
-        INNER JOIN pg_class AS c ON c.oid = i.inhrelid
-        WHERE i.inhparent = to_regclass('public.sender_email_daily')
-    ) AS b
-    WHERE b.bounds IS NOT NULL
-    ORDER BY b.bounds[1]::date
+    SELECT b.partition, b.lower_bound::date, b.upper_bound::date
+    FROM bisonsync_private.partition_bounds('sender_email_daily') AS b
+    WHERE b.is_public AND NOT b.is_default
+    ORDER BY b.lower_bound
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.daily_partitions() IS
-    'The partitions of sender_email_daily, the oldest first: each holds the days from first_day until the day before next_day.';
+    'The partitions of sender_email_daily, the oldest first: each holds the days from first_day until the day before next_day. Not those that somebody moved to another schema.';

@@ -1,3 +1,4 @@
+-- needs: partition_bounds
 CREATE OR REPLACE FUNCTION bisonsync_private.delivery_partitions()
 RETURNS TABLE (partition text, first_moment timestamptz, next_moment timestamptz)
 LANGUAGE sql
@@ -15,18 +16,11 @@ SET standard_conforming_strings = on
 SET transform_null_equals = off
 SET quote_all_identifiers = off
 AS $$
-    SELECT b.partition, b.bounds[1]::timestamptz, b.bounds[2]::timestamptz
-    FROM (
-        SELECT
-            c.relname::text AS partition,
-            regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') AS bounds
-        FROM pg_inherits AS i
-        INNER JOIN pg_class AS c ON c.oid = i.inhrelid
-        WHERE i.inhparent = to_regclass('public.webhook_delivery_log')
-    ) AS b
-    WHERE b.bounds IS NOT NULL
-    ORDER BY b.bounds[1]::timestamptz
+    SELECT b.partition, b.lower_bound, b.upper_bound
+    FROM bisonsync_private.partition_bounds('webhook_delivery_log') AS b
+    WHERE b.is_public AND NOT b.is_default
+    ORDER BY b.lower_bound
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.delivery_partitions() IS
-    'The partitions of webhook_delivery_log but the default one, the oldest first: each holds what was received from first_moment until before next_moment.';
+    'The partitions of webhook_delivery_log but the default one, the oldest first: each holds what was received from first_moment until before next_moment. Not those that somebody moved to another schema.';
