@@ -1,4 +1,4 @@
--- needs: daily_partitions
+-- needs: daily_partitions, dependents_of
 CREATE OR REPLACE FUNCTION bisonsync_private.drop_daily_partition(before date)
 RETURNS TABLE (partition text, snapshots bigint)
 LANGUAGE plpgsql
@@ -26,7 +26,7 @@ BEGIN
     END IF;
     SELECT p.* INTO oldest
     FROM bisonsync_private.daily_partitions() AS p
-    WHERE p.next_day <= before
+    WHERE p.next_day <= before AND bisonsync_private.dependents_of(p.partition) IS NULL
     ORDER BY p.first_day
     LIMIT 1;
     IF NOT FOUND THEN
@@ -42,4 +42,4 @@ END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.drop_daily_partition(date) IS
-    'Drops the oldest month of sender_email_daily if all its days are before a day, and with it what workspace_snapshots says of days until its end; returns the name of the partition and how many rows of that, or nothing when there is none so old.';
+    'Drops the oldest month of sender_email_daily all of whose days are before a day and on which nothing stands, and with it what workspace_snapshots says of days until its end; returns the name of the partition and how many rows of that, or nothing when there is none so old.';

@@ -1,4 +1,4 @@
--- needs: delivery_partitions
+-- needs: delivery_partitions, stored_columns
 CREATE OR REPLACE FUNCTION bisonsync_private.drop_delivery_partition(p_partition text, p_before timestamptz, p_most_kept integer)
 RETURNS TABLE (is_dropped boolean, kept bigint)
 LANGUAGE plpgsql
@@ -43,6 +43,18 @@ BEGIN
                 p_partition
             ) INTO kept;
             is_dropped := kept <= p_most_kept;
+            IF is_dropped AND kept > 0 THEN
+                -- They leave the whole table and come back to it, which a subscriber of the table can follow.
+                EXECUTE format('CREATE TEMPORARY TABLE moved_rows (LIKE public.%I)', p_partition);
+                EXECUTE format(
+                    'WITH gone AS ('
+                    ' DELETE FROM public.%I'
+                    ' WHERE status IN (''pending'', ''failed'', ''dead'', ''unknown_workspace'', ''mismatch'')'
+                    ' RETURNING *'
+                    ') INSERT INTO pg_temp.moved_rows SELECT * FROM gone',
+                    p_partition
+                );
+            END IF;
             IF is_dropped THEN
                 -- Behind this one everybody waits, the receiver too: hardly at all, or it is tried again later.
                 PERFORM set_config('lock_timeout', '200ms', true);
@@ -60,10 +72,10 @@ BEGIN
     IF is_dropped THEN
         IF kept > 0 THEN
             EXECUTE format(
-                'INSERT INTO public.webhook_delivery_log_default SELECT * FROM public.%I'
-                ' WHERE status IN (''pending'', ''failed'', ''dead'', ''unknown_workspace'', ''mismatch'')',
-                p_partition
+                'INSERT INTO public.webhook_delivery_log (%s) OVERRIDING SYSTEM VALUE SELECT %1$s FROM pg_temp.moved_rows',
+                bisonsync_private.stored_columns('webhook_delivery_log')
             );
+            DROP TABLE pg_temp.moved_rows;
         END IF;
         EXECUTE format('DROP TABLE public.%I', p_partition);
         DELETE FROM bisonsync_private.slim_deliveries AS s WHERE s.partition = p_partition;
@@ -73,4 +85,4 @@ END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.drop_delivery_partition(text, timestamptz, integer) IS
-    'Drops a day of webhook_delivery_log that is over before a moment. What is unsettled in it is kept, in webhook_delivery_log_default; where that is more than p_most_kept, the day stays. Returns whether it is gone, and how many deliveries are kept.';
+    'Drops a day of webhook_delivery_log that is over before a moment. What is unsettled in it is kept, in the default partition; where that is more than p_most_kept, the day stays. Returns whether it is gone, and how many deliveries are kept.';

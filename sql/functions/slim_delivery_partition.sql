@@ -1,4 +1,4 @@
--- needs: delivery_partitions, is_settled
+-- needs: delivery_partitions, dependents_of, is_settled, make_partition_table, stored_columns
 CREATE OR REPLACE FUNCTION bisonsync_private.slim_delivery_partition(p_partition text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -19,12 +19,16 @@ AS $$
 DECLARE
     day record;
     slim text := p_partition || '_slim';
-    columns text;
+    fat text := p_partition || '_fat';
+    columns text := bisonsync_private.stored_columns('webhook_delivery_log');
     values_of text;
+    assignments text;
+    bounds text;
     oldest xid;
     stripped bigint;
-    grantee text;
+    present bigint;
     changed bigint[];
+    known bigint;
     kept bigint;
     attempt integer := 0;
 BEGIN
@@ -33,8 +37,10 @@ BEGIN
         RAISE EXCEPTION '% is no day of webhook_delivery_log that is over', p_partition USING ERRCODE = 'invalid_parameter_value';
     END IF;
 
-    IF EXISTS (SELECT FROM bisonsync_private.slim_deliveries AS s WHERE s.partition = p_partition) THEN
-        -- Some few were settled since.
+    IF EXISTS (SELECT FROM bisonsync_private.slim_deliveries AS s WHERE s.partition = p_partition)
+        OR bisonsync_private.dependents_of(p_partition) IS NOT NULL
+    THEN
+        -- Some few were settled since; or somebody's view stands on it, so that no copy can take its place.
         EXECUTE format(
             'UPDATE public.%I SET payload = NULL, payload_raw = NULL'
             ' WHERE bisonsync_private.is_settled(status) AND (payload IS NOT NULL OR payload_raw IS NOT NULL)',
@@ -51,35 +57,37 @@ BEGIN
             -- A copy without payloads takes the partition's place: the space of them is given back at once, and for nearly
             -- all of the time nobody is kept from anything. What changes while it is copied is found by its xmin.
             oldest := pg_snapshot_xmin(pg_current_snapshot())::xid;
-            EXECUTE format(
-                'CREATE TABLE public.%I (LIKE public.webhook_delivery_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS'
-                ' INCLUDING INDEXES INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING COMMENTS,'
-                ' CONSTRAINT received_on_day CHECK (received_at >= %L AND received_at < %L))',
-                slim, day.first_moment, day.next_moment
+            -- Unlogged while it is filled: a publication of all tables would send its rows to subscribers, who have no
+            -- such table and would stop at it.
+            PERFORM bisonsync_private.make_partition_table(
+                'webhook_delivery_log', slim, 'UNLOGGED', day.first_moment, day.next_moment
             );
-            EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', slim);
-            FOR grantee IN
-                SELECT 'PUBLIC'
-                UNION ALL
-                SELECT quote_ident(r.rolname) FROM pg_roles AS r WHERE r.rolname IN ('anon', 'authenticated', 'service_role')
-            LOOP
-                EXECUTE format('REVOKE ALL ON public.%I FROM %s', slim, grantee);
-            END LOOP;
             SELECT
-                string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
-                string_agg(
+                string_agg(v.value, ', ' ORDER BY v.attnum),
+                string_agg(format('%I = %s', v.attname, v.value), ', ')
+                    FILTER (WHERE v.attname NOT IN ('id', 'received_at') AND v.attidentity = '')
+            INTO values_of, assignments
+            FROM (
+                SELECT
+                    a.attnum,
+                    a.attname,
+                    a.attidentity,
                     CASE
                         WHEN a.attname IN ('payload', 'payload_raw')
                             THEN format('CASE WHEN NOT bisonsync_private.is_settled(l.status) THEN l.%I END', a.attname)
                         ELSE format('l.%I', a.attname)
-                    END,
-                    ', ' ORDER BY a.attnum
-                )
-            INTO columns, values_of
-            FROM pg_attribute AS a
-            WHERE a.attrelid = 'public.webhook_delivery_log'::regclass AND a.attnum > 0 AND NOT a.attisdropped;
+                    END AS value
+                FROM pg_attribute AS a
+                WHERE
+                    a.attrelid = 'public.webhook_delivery_log'::regclass
+                    AND a.attnum > 0
+                    AND NOT a.attisdropped
+                    AND a.attgenerated = ''
+            ) AS v;
             EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM public.%I AS l', slim, columns, values_of, p_partition);
             GET DIAGNOSTICS stripped = ROW_COUNT;
+            -- A crash empties what is unlogged. This writes it once more, now into the log, and sends it to nobody.
+            EXECUTE format('ALTER TABLE public.%I SET LOGGED', slim);
 
             LOOP
                 attempt := attempt + 1;
@@ -90,18 +98,25 @@ BEGIN
                     PERFORM pg_advisory_xact_lock(hashtextextended('webhook_delivery_log days', 0));
                     EXECUTE format('LOCK TABLE public.%I IN SHARE MODE', p_partition);
                     EXECUTE format(
-                        'SELECT array_agg(l.id) FROM public.%I AS l WHERE age(l.xmin) <= age(%L::xid)', p_partition, oldest
-                    ) INTO changed;
-                    IF changed IS NOT NULL THEN
-                        EXECUTE format('DELETE FROM public.%I AS l WHERE l.id = any($1)', slim) USING changed;
-                        EXECUTE format(
-                            'INSERT INTO public.%I (%s) SELECT %s FROM public.%I AS l WHERE l.id = any($1)',
-                            slim, columns, values_of, p_partition
-                        ) USING changed;
+                        'SELECT count(*), coalesce(array_agg(l.id) FILTER (WHERE age(l.xmin) <= age(%L::xid)), ''{}'')'
+                        ' FROM public.%I AS l',
+                        oldest, p_partition
+                    ) INTO present, changed;
+                    EXECUTE format('SELECT count(*) FROM public.%I WHERE id = any($1)', slim) INTO known USING changed;
+                    IF present <> stripped OR known <> cardinality(changed) OR known > 1000 THEN
+                        -- Rows came or went, or are too many to be brought up to date while everybody waits.
+                        EXECUTE format('DROP TABLE public.%I', slim);
+                        RETURN NULL;
                     END IF;
                     -- Behind this one everybody waits, the receiver too: hardly at all, or it is tried again later.
                     PERFORM set_config('lock_timeout', '200ms', true);
+                    SELECT pg_get_expr(c.relpartbound, c.oid) INTO bounds
+                    FROM pg_class AS c
+                    WHERE c.oid = to_regclass(format('public.%I', p_partition));
                     EXECUTE format('ALTER TABLE public.webhook_delivery_log DETACH PARTITION public.%I', p_partition);
+                    EXECUTE format('ALTER TABLE public.%I RENAME TO %I', p_partition, fat);
+                    EXECUTE format('ALTER TABLE public.%I RENAME TO %I', slim, p_partition);
+                    EXECUTE format('ALTER TABLE public.webhook_delivery_log ATTACH PARTITION public.%I %s', p_partition, bounds);
                     EXIT;
                 EXCEPTION
                     WHEN lock_not_available OR deadlock_detected THEN
@@ -111,17 +126,20 @@ BEGIN
                 END;
                 PERFORM pg_sleep(0.5);
             END LOOP;
-            EXECUTE format('DROP TABLE public.%I', p_partition);
-            EXECUTE format('ALTER TABLE public.%I RENAME TO %I', slim, p_partition);
-            EXECUTE format(
-                'ALTER TABLE public.webhook_delivery_log ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
-                p_partition, day.first_moment, day.next_moment
-            );
-            EXECUTE format('ALTER TABLE public.%I DROP CONSTRAINT received_on_day', p_partition);
+            EXECUTE format('ALTER TABLE public.%I DROP CONSTRAINT within_bounds', p_partition);
+            IF known > 0 THEN
+                -- Only now, when it is the table that subscribers know: they have these values, and nothing is new to them.
+                EXECUTE format(
+                    'UPDATE public.%I AS s SET %s FROM public.%I AS l'
+                    ' WHERE s.id = l.id AND s.received_at = l.received_at AND l.id = any($1)',
+                    p_partition, assignments, fat
+                ) USING changed;
+            END IF;
+            EXECUTE format('DROP TABLE public.%I', fat);
             EXECUTE format(
                 'COMMENT ON TABLE public.%I IS %L',
                 p_partition,
-                'The deliveries received on ' || (day.first_moment AT TIME ZONE 'UTC')::date || ' (UTC), without payloads.'
+                'The deliveries received on ' || to_char(day.first_moment, 'YYYY-MM-DD') || ' (UTC), without payloads.'
             );
         END IF;
     END IF;
@@ -139,4 +157,4 @@ END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.slim_delivery_partition(text) IS
-    'Removes the payloads of the settled deliveries of a day that is long over, and gives their space back; returns how many deliveries are without now that were not. For a fraction of a second nobody may write to that day, and for a few milliseconds nobody uses the table.';
+    'Removes the payloads of the settled deliveries of a day that is long over, and gives their space back unless a view stands on it; returns how many deliveries are without now that were not, or null when so much of it changed meanwhile that it is left to the next run. For a fraction of a second nobody may write to that day, and for a few milliseconds nobody uses the table.';
