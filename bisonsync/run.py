@@ -87,7 +87,10 @@ class WorkspaceOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a job did. ``problems`` are those of no single workspace; ``details`` is shown by its own command alone."""
+    """What a job did. ``problems`` are those of no single workspace; ``details`` is shown by its own command alone.
+
+    ``warnings``: what went wrong without any harm yet; they do not count for the exit code.
+    """
 
     counts: Mapping[str, int]
     workspaces: tuple[WorkspaceOutcome, ...] = ()
@@ -95,6 +98,7 @@ class Result:
     committed: bool = False
     summary: str = ""
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    warnings: tuple[str, ...] = ()
 
     @property
     def all_problems(self) -> tuple[Problem, ...]:

@@ -517,6 +517,7 @@ class Session:
                     "counts": {**self._zero_counts, **result.counts},
                     "workspaces": [outcome.as_json() for outcome in result.workspaces],
                     "errors": [problem.as_json() for problem in problems],
+                    **({"warnings": list(result.warnings)} if result.warnings else {}),
                     **({"dry_run": True} if self.options.dry_run else {}),
                     **result.details,
                 }
@@ -527,6 +528,10 @@ class Session:
         for outcome in result.workspaces:
             counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
             self.output.log(f"{label(outcome.key)} {outcome.name}: {outcome.verdict}{': ' if counts else ''}{counts}")
+        if not self.options.quiet:
+            # Nothing that cron would have to mail: health tells what does not pass by itself.
+            for warning in result.warnings:
+                self.output.log(warning, level="warning")
         # What another run is doing is no mail from cron.
         told = [p for p in problems if p.exit_code or not (self.options.quiet and p.kind == LeaseBusy.kind)]
         self.output.problems([(p.message, p.hint, p.workspace) for p in told])

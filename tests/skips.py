@@ -19,6 +19,7 @@ ALLOWED = (
     "root can read every file",
     "EXPLAIN (GENERIC_PLAN) came with PostgreSQL 16",
     "needs /proc",
+    "needs wal_level = logical",
 )
 
 

@@ -14,7 +14,7 @@ import psycopg
 from webhook_events import BASE_URLS, NAMES, Maker, Sent
 from webhook_model import Event, Legacy, Setting, Tenant, month_of
 
-from bisonsync.store import webhooks
+from bisonsync.store import partitions, webhooks
 
 Connection = psycopg.Connection[Any]
 
@@ -99,7 +99,7 @@ def install(conn: Connection, world: World) -> None:
         webhooks.write_settings(
             conn, timezone=world.setting.zone.key, store_bodies=False, base_urls=world.setting.base_urls
         )
-        webhooks.make_partitions(conn)
+        partitions.make(conn, partitions.INBOX, date.today(), date.today() + timedelta(days=8))
         for tenant, name in NAMES.items():
             register(conn, tenant, name)
         for (instance, workspace), poll in world.setting.polls.items():

@@ -1,18 +1,19 @@
-"""Does the database take writes, and grow as it should? Sizes, dead rows, and the months of the history."""
+"""Does the database take writes, and grow as it should? Sizes, dead rows, months of the history, days of the inbox."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 
-from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
+from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, State
 from bisonsync.checks.wording import worst_first, worst_of
 from bisonsync.checks.writes import SUBJECT, find_refusal
-from bisonsync.store import health_database
+from bisonsync.store import health_database, partitions
 from bisonsync.store.health_database import PartitionDays, SizesBefore, TableSize
 
 NAME = "database"
 DAILY = "sender_email_daily"
+INBOX = "webhook_delivery_log"
 SNAPSHOTS = "snapshot-providers"
 _MB = float(health_database.MEGABYTE)
 _GB = 1024.0**3
@@ -34,7 +35,7 @@ _Limits = Mapping[str, Limit]
 
 
 def look(look: Look) -> CheckResult:
-    """Look whether it takes writes, at the whole, at each table, and at the partitions of the history.
+    """Look whether it takes writes, at the whole, at each table, and at the partitions of the history and of the inbox.
 
     UNKNOWN when the history has no partition at all: then nothing was ever recorded.
     """
@@ -54,6 +55,7 @@ def look(look: Look) -> CheckResult:
             *(found for table in tables for found in _of_table(table, limits)),
             *_of_growth(tables, before, limits),
             *_of_partitions(look, limits),
+            *_missing_days(look),
         ]
     )
     largest = f"the largest table is {tables[0].name} with {size_text(tables[0].bytes)}" if tables else "no table"
@@ -128,17 +130,36 @@ def _of_partitions(look: Look, limits: _Limits) -> list[Finding]:
         Finding(month.name, WARNING, f"should have been dropped {month.days_late} days ago", kinds=("old",))
         for month in late[:1]
     ]
-    return [*found, *_missing_months(months, limits)]
+    return [*found, *_missing_months(look, months, limits)]
 
 
-def _missing_months(months: Sequence[PartitionDays], limits: _Limits) -> list[Finding]:
+def _missing_months(look: Look, months: Sequence[PartitionDays], limits: _Limits) -> list[Finding]:
     today = months[0].today
     following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     if not _has(months, today):
-        return [Finding(DAILY, CRITICAL, f"no partition for {today:%Y-%m}, which has begun", kinds=("missing",))]
+        state = _without_place(look, partitions.DAILY)
+        return [Finding(DAILY, state, f"no partition for {today:%Y-%m}, which has begun", kinds=("missing",))]
     if not _has(months, following) and (following - today).days * 86_400 <= limits["ahead"].value:
         return [Finding(DAILY, WARNING, f"no partition for {following:%Y-%m}, which is near", kinds=("missing",))]
     return []
+
+
+def _missing_days(look: Look) -> list[Finding]:
+    """Days of the inbox that are near and have no partition. Without a default one today's deliveries are refused."""
+    days = look.read(lambda conn: health_database.list_days_missing(conn, look.now))
+    if not days:
+        return []
+    names = ", ".join(str(day) for day in days)
+    if days[0] > look.now.astimezone(UTC).date():
+        return [Finding(INBOX, WARNING, f"no partition for {names}", kinds=("missing",))]
+    state = _without_place(look, partitions.INBOX)
+    detail = "deliveries are refused" if state == CRITICAL else "deliveries go to the default partition"
+    return [Finding(INBOX, state, f"no partition for {names}: today's {detail}", kinds=("missing",))]
+
+
+def _without_place(look: Look, table: partitions.Table) -> State:
+    has_default = look.read(lambda conn: partitions.has_default(conn, table))
+    return WARNING if has_default else CRITICAL
 
 
 def _has(months: Sequence[PartitionDays], day: date) -> bool:

@@ -12,8 +12,6 @@ from bisonsync.cli.options import single
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bisonsync.clock import Clock
     from bisonsync.receiver.lines import Lines
     from bisonsync.receiver.server import Plan, Server
@@ -91,7 +89,7 @@ def _receive(session: Session, host: str, port: int, workers: int) -> Result:
     try:
         _warn_without_secrets(session, plan, lines)
         if not options.dry_run:
-            session.control.run(_upkeep(session))
+            _keep_up(session, lines)
         with _listen(host, port) as sock:
             where = _address(sock)
             if options.dry_run:
@@ -127,7 +125,6 @@ def _watch_over(session: Session, crew: Crew, lines: Lines) -> None:
     from bisonsync.errors import DatabaseError, DeadlineExceeded
 
     clock = session.clock
-    upkeep = _upkeep(session)
     seconds = session.options.deadline_seconds
     ends_at = float("inf") if seconds is None else clock.monotonic() + seconds
     due_at, day = clock.monotonic() + UPKEEP_SECONDS, clock.now().date()
@@ -137,15 +134,18 @@ def _watch_over(session: Session, crew: Crew, lines: Lines) -> None:
         if clock.monotonic() >= due_at or clock.now().date() != day:
             due_at, day = clock.monotonic() + UPKEEP_SECONDS, clock.now().date()
             try:
-                session.control.run(upkeep)
+                _keep_up(session, lines)
             except DatabaseError as error:
-                lines.say(f"partitions of the inbox could not be made: {error.message}", level="warning")
+                lines.say(f"settings and partitions of the inbox are not up to date: {error.message}", level="warning")
     raise DeadlineExceeded(f"the deadline of {seconds:g} s has come", hint="what is committed stays")
 
 
-def _upkeep(session: Session) -> Callable[[Connection], None]:
-    """What every door of the inbox does: the settings that its rules need, and the partitions of the days to come."""
-    from bisonsync.store import webhooks
+def _keep_up(session: Session, lines: Lines) -> None:
+    """What every door of the inbox does: the settings that its rules need, and the partitions of the days to come.
+
+    Raises DatabaseError; for partitions only where today has no place.
+    """
+    from bisonsync.store import partitions, webhooks
 
     settings = session.settings
     base_urls = {name: instance.base_url for name, instance in settings.instances.items()}
@@ -157,9 +157,11 @@ def _upkeep(session: Session) -> Callable[[Connection], None]:
             store_bodies=settings.webhooks.store_bodies,
             base_urls=base_urls,
         )
-        webhooks.make_partitions(conn)
 
-    return work
+    session.control.run(work)
+    ahead = partitions.make_days(partitions.briefly(session.control))
+    if ahead.warning:
+        lines.say(ahead.warning, level="warning")
 
 
 def _owners(session: Session) -> dict[bytes, tuple[str, int]]:

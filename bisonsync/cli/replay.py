@@ -17,11 +17,8 @@ from bisonsync.errors import UsageError
 from bisonsync.runner import Options, Session, execute, find_workspaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bisonsync.jobs.replay_webhooks import Choice, Limits
     from bisonsync.run import Result, Run
-    from bisonsync.store.db import Connection
 
 # As jobs.replay_webhooks has them; that is imported only when it runs.
 REPLAY_COUNTS = (
@@ -126,7 +123,12 @@ def _replay_log(session: Session, asked: _Asked, limits: Limits, *, is_all: bool
     def work(run: Run) -> Result:
         wanted = choice and _with_workspaces(session, choice)
         return job.replay_log(
-            run, wanted, limits, upkeep=_upkeep(session), tell=lambda text: _tell(session, text), may_be_all=is_all
+            run,
+            wanted,
+            limits,
+            upkeep=session.write_webhook_settings,
+            tell=lambda text: _tell(session, text),
+            may_be_all=is_all,
         )
 
     return session.alone(work)
@@ -149,7 +151,7 @@ def _replay_file(session: Session, name: str, asked: _Asked, limits: Limits, *, 
                 stream,
                 limits,
                 received_at=received_at,
-                upkeep=_upkeep(session),
+                upkeep=session.write_webhook_settings,
                 tell=lambda text: _tell(session, text),
             )
         )
@@ -223,17 +225,6 @@ def _written_at(stream: BinaryIO, now: datetime) -> datetime | None:
 def _give_time(session: Session) -> None:
     if session.options.deadline_seconds is None:
         session.options = replace(session.options, deadline_seconds=CHOSEN_DEADLINE_SECONDS)
-
-
-def _upkeep(session: Session) -> Callable[[Connection], None]:
-    """What every door of the inbox does: the settings that its rules need, and the partitions of the days to come."""
-    from bisonsync.store import webhooks
-
-    def work(conn: Connection) -> None:
-        session.write_webhook_settings(conn)
-        webhooks.make_partitions(conn)
-
-    return work
 
 
 def _tell(session: Session, text: str) -> None:

@@ -14,7 +14,7 @@ from bisonsync.api.lanes import Lanes
 from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, CredentialsError, DeadlineExceeded, GuardRefused
 from bisonsync.models import DailyStats
 from bisonsync.run import Problem, Run, WorkspaceAccess, WorkspaceKey, label
-from bisonsync.store import snapshot_gaps, snapshots
+from bisonsync.store import partitions, snapshot_gaps
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.snapshot_gaps import DayTold, Filled, Filling
@@ -287,8 +287,7 @@ class _InstanceFiller:
 
     def _commit(self, row: WorkspaceRow, fillings: Sequence[Filling], *, left: int) -> Filled:
         first, last = min(f.gap.before for f in fillings), max(f.gap.after for f in fillings)
-        if self._run.db.run(lambda conn: snapshots.list_missing_partitions(conn, first, last)):
-            self._run.db.run(lambda conn: snapshots.make_partitions(conn, first, last))
+        partitions.make_months(self._run.db.run, first, last, needed=last)
         lease = self._run.leases[row.key]
 
         tries: list[Filled] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bisonsync.store import migrations, schema_objects, webhooks
+from bisonsync.store import migrations, partitions, schema_objects
 from bisonsync.store.db import Database
 from bisonsync.store.schema_files import SchemaFiles, read_schema_files
 
@@ -76,12 +76,10 @@ def up(
         idle_timeout_seconds=0,
         lock_attempts=lock_attempts,
     )
-    partitions: list[str] = []
+    ahead = partitions.Ahead()
     if any(item.name.endswith(_PARTITIONS_BY) for item in wanted.objects):
-        partitions = database.run(
-            webhooks.make_partitions, lock_timeout_seconds=lock_timeout_seconds, lock_attempts=lock_attempts
-        )
-    notes = (
+        ahead = partitions.make_days(partitions.briefly(database))
+    unpublished = (
         f"publication supabase_realtime belongs to another role and lacks {', '.join(refreshed.unpublished)}:"
         " dashboards see their changes live once its owner adds them",
     )
@@ -91,8 +89,8 @@ def up(
         (),
         refreshed.objects,
         refreshed.access,
-        notes if refreshed.unpublished else (),
-        tuple(partitions),
+        (*(unpublished if refreshed.unpublished else ()), *([ahead.warning] if ahead.warning else [])),
+        ahead.made,
     )
 
 
@@ -110,12 +108,14 @@ def _look(
     action: Literal["plan", "status"], database: Database, readers: str | Sequence[str], files: SchemaFiles | None
 ) -> Result:
     wanted = files or read_schema_files()
-    found, access, partitions = database.run(
+    found, access, days = database.run(
         lambda conn: (
             migrations.survey(conn, wanted),
             schema_objects.list_access_changes(conn, readers),
-            webhooks.list_missing_partitions(conn),
+            partitions.list_missing_days(conn),
         )
     )
     pending = tuple(item.name for item in found.pending)
-    return Result(action, found.applied, pending, found.objects, tuple(access), partitions=tuple(partitions))
+    return Result(
+        action, found.applied, pending, found.objects, tuple(access), partitions=tuple(day.name for day in days)
+    )

@@ -37,9 +37,10 @@ from bisonsync.run import (
     WorkspaceVerdict,
     label,
 )
-from bisonsync.store import event_pulls, leases, webhooks
+from bisonsync.store import event_pulls, leases, partitions
 from bisonsync.store.db import Connection
 from bisonsync.store.event_pulls import Counts, Pull
+from bisonsync.store.partitions import Ahead
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.webhooks import Delivery, Outcome
 
@@ -88,9 +89,7 @@ def run(run: Run, policy: Policy) -> Result:
     Nothing is raised for what one workspace did; the causes are in the result.
     """
     pulls = run.control.run(event_pulls.list_pulls)
-    if not run.dry_run:
-        with suppress(DatabaseError):
-            run.control.run(webhooks.make_partitions, lock_attempts=1)
+    ahead = Ahead() if run.dry_run else partitions.make_days(partitions.briefly(run.control))
     tally = _Tally()
     outcomes: dict[WorkspaceKey, WorkspaceOutcome] = {}
     threads: list[threading.Thread] = []
@@ -127,8 +126,8 @@ def run(run: Run, policy: Policy) -> Result:
         give_up_at = run.clock.monotonic() + STOP_GRACE_SECONDS
         for thread in threads:
             thread.join(max(0.0, give_up_at - run.clock.monotonic()))
-        return _result(run, outcomes, (Problem.of(stop),))
-    return _result(run, outcomes, _first_absences(outcomes, pulls))
+        return _result(run, outcomes, (Problem.of(stop),), ahead)
+    return _result(run, outcomes, _first_absences(outcomes, pulls), ahead)
 
 
 def first_walk(pull: Pull, now: datetime) -> Walk:
@@ -333,7 +332,7 @@ class _WorkspacePull:
             if first is not None and first < last:
                 # Without one the row has its place all the same, where days are not dropped as a whole.
                 with suppress(DatabaseError):
-                    self._run.db.run(lambda conn: event_pulls.make_partitions(conn, first, last), lock_attempts=1)
+                    partitions.briefly(self._run.db)(lambda conn: partitions.make(conn, partitions.INBOX, first, last))
             stored = self._run.db.run(lambda conn: event_pulls.store(conn, lease, made))
             self._is_committed = True
         self._pull, self._counts = pull, stored.counts
@@ -389,7 +388,9 @@ def _first_absences(
     )
 
 
-def _result(run: Run, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...]) -> Result:
+def _result(
+    run: Run, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...], ahead: Ahead
+) -> Result:
     ordered = tuple(outcomes.get(row.key) or _outcome(row, "skipped", Counts()) for row in run.workspaces)
     stats = [stat for client in run.clients.values() for stat in client.stats.values()]
 
@@ -414,4 +415,5 @@ def _result(run: Run, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problem
         + f"{counts['events_read']} events read, {counts['new']} new, {counts['known']} known, "
         f"{counts['requests']} requests"
     )
-    return Result(counts=counts, workspaces=ordered, problems=problems, summary=summary)
+    warnings = (ahead.warning,) if ahead.warning else ()
+    return Result(counts=counts, workspaces=ordered, problems=problems, summary=summary, warnings=warnings)

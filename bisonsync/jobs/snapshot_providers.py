@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bisonsync.errors import BisonsyncError, DatabaseUnavailable, DeadlineExceeded, GuardRefused, Stopped, UsageError
 from bisonsync.run import Problem, Result, Run, WorkspaceKey, WorkspaceOutcome, label
-from bisonsync.store import snapshots
+from bisonsync.store import partitions, snapshots
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.snapshots import ExpectedWorkspace, Gap, HistoryWritten, Written
 
@@ -18,7 +18,6 @@ from bisonsync.store.snapshots import ExpectedWorkspace, Gap, HistoryWritten, Wr
 LONGEST_WINDOW_DAYS = 30
 # How far back gaps are looked for when they are to be filled.
 FILL_DAYS = 90
-PARTITION_LOCK_SECONDS = 1.0
 # Of 100,000 accounts a month is three million rows to sort.
 HISTORY_SECONDS = 300.0
 # A month that is needed only later is tried again by the next run.
@@ -67,6 +66,7 @@ class _Work:
     changed_days: dict[str, set[date]] = field(default_factory=dict[str, set[date]])
     problems: list[Problem] = field(default_factory=list[Problem])
     notes: list[str] = field(default_factory=list[str])
+    warnings: list[str] = field(default_factory=list[str])
     shown: list[HistoryWritten] = field(default_factory=list[HistoryWritten])
     history: list[HistoryWritten] = field(default_factory=list[HistoryWritten])
     extra_counts: dict[str, int] = field(default_factory=dict[str, int])
@@ -131,7 +131,7 @@ def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
     )
     if not run.dry_run:
         days = {judgement.snapshot_date for judgement in judgements if judgement.refusal is None}
-        work.problems += _make_partitions(run, days, today)
+        _make_partitions(run, work, days, today)
     for number, row in enumerate(run.workspaces):
         _go_on(run)
         run.progress("workspaces", number, len(run.workspaces))
@@ -155,24 +155,14 @@ def _go_on(run: Run) -> None:
         )
 
 
-def _make_partitions(run: Run, days: set[date], today: date) -> list[Problem]:
+def _make_partitions(run: Run, work: _Work, days: set[date], today: date) -> None:
     """Make the months that these days need, and the next one; that one can wait for the next run."""
     next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     ranges = [(min(days), max(days), PARTITION_ATTEMPTS)] if days else []
     for first, last, attempts in [*ranges, (next_month, next_month, AHEAD_ATTEMPTS)]:
-        if not run.control.run(partial(snapshots.list_missing_partitions, first_day=first, last_day=last)):
-            continue
-        try:
-            run.db.run(
-                partial(snapshots.make_partitions, first_day=first, last_day=last),
-                lock_timeout_seconds=PARTITION_LOCK_SECONDS,
-                lock_attempts=attempts,
-            )
-        except BisonsyncError as error:
-            if first != next_month or isinstance(error, DatabaseUnavailable | DeadlineExceeded | Stopped):
-                raise
-            return [replace(Problem.of(error), message=f"next month's partition: {error.message}")]
-    return []
+        needed = max(days, default=today)
+        ahead = partitions.make_months(partitions.briefly(run.db, attempts), first, last, needed=needed)
+        work.warnings += [ahead.warning] if ahead.warning else []
 
 
 def _write(run: Run, policy: Policy, row: WorkspaceRow) -> Written:
@@ -386,6 +376,7 @@ def _result(run: Run, policy: Policy, work: _Work, today: date) -> Result:
         summary=_summary(
             counts, work, policy.on if is_past else None, of("complete", "incomplete"), is_dry_run=run.dry_run
         ),
+        warnings=tuple(work.warnings),
     )
 
 

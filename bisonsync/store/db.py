@@ -454,6 +454,11 @@ def _translated(error: psycopg.Error, where: str) -> DatabaseError:
             f"database {where} does not have the schema this version expects: {_first_line(error)}", hint=_MIGRATE_HINT
         )
     hint = "see the server's log"
+    if isinstance(error, pg.DependentObjectsStillExist):
+        what = "; ".join((error.diag.message_detail or "").splitlines()[:3])
+        return DatabaseError(
+            f"database {where}: {_first_line(error)} ({what})", hint="drop them, or let them read another table"
+        )
     if isinstance(error, pg.InsufficientPrivilege):
         hint = "connect as the owner of the tables, or grant the right"
     elif isinstance(error, pg.ReadOnlySqlTransaction):

@@ -15,18 +15,20 @@ _Q = load_queries("delivery_retention")
 
 @dataclass(frozen=True, slots=True)
 class FatDay:
-    """A partition whose settled deliveries have payloads: so many, if that was asked for."""
+    """A partition whose settled deliveries have payloads: so many, if that was asked for; ``dependents``: its views."""
 
     name: str
     payloads: int
+    dependents: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class OldDay:
-    """A partition that may go but for what is unsettled in it."""
+    """A partition that may go but for what is unsettled in it, and for the views (``dependents``) that stand on it."""
 
     name: str
     unsettled: int
+    dependents: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +48,9 @@ class Unsettled:
 
 
 def list_stray_days(conn: Connection, since: datetime) -> list[date]:
-    """The days (UTC) of what lies in the default partition and could have one of its own."""
+    """The days (UTC) before today of what lies in the default partition and could have one of its own."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(_Q["list_stray_days"], {"since": since}).fetchall()
-
-
-def make_day(conn: Connection, day: date) -> list[str]:
-    """Make the partition of a day and move there what came on it; its name unless it is there already."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["make_day"], {"day": day}).fetchall()
 
 
 def list_fat_days(conn: Connection, before: datetime, *, is_counted: bool) -> list[FatDay]:
@@ -63,13 +59,14 @@ def list_fat_days(conn: Connection, before: datetime, *, is_counted: bool) -> li
         return cursor.execute(_Q["list_fat_days"], {"before": before, "is_counted": is_counted}).fetchall()
 
 
-def slim_day(conn: Connection, name: str) -> int:
-    """Remove the payloads of what is settled, and give back their space; how many.
+def slim_day(conn: Connection, name: str) -> int | None:
+    """Remove the payloads of what is settled, and give back their space if nothing stands on it; how many.
 
-    Nearly all of the time nobody is kept from anything; waits for locks are short and tried again by itself.
+    None when too much of it changed meanwhile: then it is as it was, and can be tried again. Nearly all of the time
+    nobody is kept from anything; waits for locks are short and tried again by itself.
     """
     with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["slim_day"], {"name": name}).fetchone() or 0
+        return cursor.execute(_Q["slim_day"], {"name": name}).fetchone()
 
 
 def list_old_days(conn: Connection, before: datetime) -> list[OldDay]:

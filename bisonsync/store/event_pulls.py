@@ -130,12 +130,6 @@ def find_known(conn: Connection, key: tuple[str, int], deliveries: Sequence[Deli
     return [*placed]
 
 
-def make_partitions(conn: Connection, first: date, last: date) -> list[str]:
-    """Make the inbox's partitions of these days (UTC) where they are missing; their names."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["make_partitions"], {"first_day": first, "last_day": last}).fetchall()
-
-
 def plan(conn: Connection, key: tuple[str, int], part: Part) -> Stored:
     """What ``store`` would do with the events, as far as it can be told without applying them. Reads only."""
     known = find_known(conn, key, part.deliveries)

@@ -79,6 +79,12 @@ def find_sizes_before(conn: Connection, now: datetime) -> SizesBefore | None:
         return cursor.execute(_Q["find_sizes_before"], {"now": now}).fetchone()
 
 
+def list_days_missing(conn: Connection, now: datetime) -> list[date]:
+    """The days of the inbox, from today's to the seventh after it (UTC), that have no partition of their own."""
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["list_days_missing"], {"now": now}).fetchall()
+
+
 def list_partition_days(conn: Connection, now: datetime, timezone: str, retention_days: int) -> list[PartitionDays]:
     """The partitions of sender_email_daily, the oldest first."""
     with conn.cursor(row_factory=class_row(PartitionDays)) as cursor:

@@ -53,6 +53,14 @@ class Removed:
 
 
 @dataclass(frozen=True, slots=True)
+class OldMonth:
+    """A month of the history that is too old; ``dependents``: the views that stand on it, which keep it."""
+
+    name: str
+    dependents: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DroppedMonth:
     """A month of the history that is gone, with so many rows of workspace_snapshots."""
 
@@ -103,28 +111,19 @@ def delete_old(conn: Connection, table: Table, before: datetime | date, limit: i
     return _removed(conn, _DELETE[table], {"before": before, "limit": limit})
 
 
-def list_months_before(conn: Connection, before: date) -> list[str]:
-    """The months of the history that ``drop_month`` would drop."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
+def list_months_before(conn: Connection, before: date) -> list[OldMonth]:
+    """The months of the history that ``drop_month`` drops unless something stands on them."""
+    with conn.cursor(row_factory=class_row(OldMonth)) as cursor:
         return cursor.execute(_Q["list_months_before"], {"before": before}).fetchall()
 
 
 def drop_month(conn: Connection, before: date) -> DroppedMonth | None:
-    """Drop the oldest month all of whose days are before one; None when there is none. Locks the history."""
+    """Drop the oldest month all of whose days are before one and on which nothing stands; None: there is none.
+
+    Locks the history.
+    """
     with conn.cursor(row_factory=class_row(DroppedMonth)) as cursor:
         return cursor.execute(_Q["drop_month"], {"before": before}).fetchone()
-
-
-def list_months_missing(conn: Connection, today: date) -> list[str]:
-    """The months from today's to the second after it that have no place yet."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["list_months_missing"], {"today": today}).fetchall()
-
-
-def make_months(conn: Connection, today: date) -> list[str]:
-    """Make them; return the names of those made."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["make_months"], {"today": today}).fetchall()
 
 
 def list_vacuums(conn: Connection, deleted: Mapping[str, int]) -> list[Vacuum]:

@@ -116,18 +116,6 @@ def list_judgements(conn: Connection, keys: Iterable[WorkspaceKey], *, zone: str
         return cursor.execute(_Q["list_judgements"], {**_keys(keys), "zone": zone, "force": force}).fetchall()
 
 
-def list_missing_partitions(conn: Connection, first_day: date, last_day: date) -> list[date]:
-    """The months between two days, each by its first, for which rows cannot be written yet."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["list_missing_partitions"], {"first_day": first_day, "last_day": last_day}).fetchall()
-
-
-def make_partitions(conn: Connection, first_day: date, last_day: date) -> int:
-    """Make the partitions that are missing between two days; for a transaction of its own, with a short lock limit."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["make_partitions"], {"first_day": first_day, "last_day": last_day}).fetchone() or 0
-
-
 def write(conn: Connection, lease: Lease, *, workspace_name: str, zone: str, force: bool) -> Written:
     """Record the mirror of one workspace as of its day, in the caller's transaction; only what differs is written.
 

@@ -139,15 +139,3 @@ def write_settings(conn: Connection, *, timezone: str, store_bodies: bool, base_
     """Bring what the rules need of the settings up to date; writes only what differs. ``base_urls`` by instance."""
     conn.execute(_Q["update_webhook_settings"], {"timezone": timezone, "store_bodies": store_bodies})
     conn.execute(_Q["upsert_instance_origins"], {"instances": list(base_urls), "base_urls": list(base_urls.values())})
-
-
-def make_partitions(conn: Connection) -> list[str]:
-    """Make the partitions of today and the seven days to come (UTC) where they are missing; their names."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["make_partitions"]).fetchall()
-
-
-def list_missing_partitions(conn: Connection) -> list[str]:
-    """The partitions that ``make_partitions`` would make; all of them where nothing is migrated yet."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["list_missing_partitions"]).fetchall()

@@ -1,20 +1,16 @@
 -- name: list_stray_days
--- The days (UTC) since a moment of which deliveries lie in the default partition though they could have one of their own.
+-- The days before today (UTC), since a moment, of which deliveries lie in the default partition.
 SELECT DISTINCT (l.received_at AT TIME ZONE 'UTC')::date AS day
 FROM webhook_delivery_log_default AS l
 WHERE
     l.received_at >= greatest(%(since)s::timestamptz, now() - interval '390 days')
-    AND l.received_at < now() + interval '7 days'
+    AND l.received_at < date_trunc('day', now(), 'UTC')
 ORDER BY day;
-
--- name: make_day
--- Makes the partition of a day and moves its deliveries there; its name. Locks the default partition.
-SELECT p.name
-FROM bisonsync_private.make_delivery_partitions(%(day)s::date, %(day)s::date) AS p (name);
 
 -- name: list_fat_days
 -- The partitions that ended before a moment in which settled deliveries have payloads, the oldest first: never made slim,
--- or with fewer unsettled ones than then; and how many payloads that are, counted only if asked. Locks nothing.
+-- or with fewer unsettled ones than then; how many payloads that are, counted only if asked; and what stands on them.
+-- Locks nothing.
 SELECT
     p.partition AS name,
     CASE
@@ -28,7 +24,8 @@ SELECT
                 AND (l.payload IS NOT NULL OR l.payload_raw IS NOT NULL)
         )
         ELSE 0
-    END AS payloads
+    END AS payloads,
+    bisonsync_private.dependents_of(p.partition) AS dependents
 FROM bisonsync_private.delivery_partitions() AS p
 LEFT JOIN bisonsync_private.slim_deliveries AS s ON s.partition = p.partition
 LEFT JOIN (
@@ -41,12 +38,17 @@ WHERE p.next_moment <= %(before)s::timestamptz AND (s.partition IS NULL OR coale
 ORDER BY p.first_moment;
 
 -- name: slim_day
--- Removes the payloads of a day's settled deliveries; how many. Locks the partition, for a moment the whole table.
+-- Removes the payloads of a day's settled deliveries; how many, or null when too much of it changed meanwhile. Locks the
+-- partition, for a moment the whole table.
 SELECT bisonsync_private.slim_delivery_partition(%(name)s::text);
 
 -- name: list_old_days
--- The partitions that ended before a moment, the oldest first, and how many deliveries in each are unsettled.
-SELECT p.partition AS name, coalesce(u.unsettled, 0) AS unsettled
+-- The partitions that ended before a moment, the oldest first, how many deliveries in each are unsettled, and what stands
+-- on it; locks nothing.
+SELECT
+    p.partition AS name,
+    coalesce(u.unsettled, 0) AS unsettled,
+    bisonsync_private.dependents_of(p.partition) AS dependents
 FROM bisonsync_private.delivery_partitions() AS p
 LEFT JOIN (
     SELECT o.tableoid, count(*) AS unsettled

@@ -16,11 +16,6 @@ FROM bisonsync_private.find_known_events(
     %(instance)s::text, %(workspace_id)s::bigint, %(received_ats)s::timestamptz[], %(payloads)s::text[]::jsonb[]
 ) AS k;
 
--- name: make_partitions
--- Makes the partitions of days gone by that are missing; their names.
-SELECT p.name
-FROM bisonsync_private.make_delivery_partitions(%(first_day)s::date, %(last_day)s::date) AS p (name);
-
 -- name: find_result
 -- The counts that this run has already committed for a workspace, if it has; locks nothing.
 SELECT counts

@@ -42,6 +42,20 @@ WHERE
 ORDER BY l.started_at DESC
 LIMIT 1;
 
+-- name: list_days_missing
+-- The days from that of a moment to the seventh after it (UTC) that have no partition of the inbox, or only for a part;
+-- nothing where there is no inbox yet. Each is made a day before it must be there. Locks nothing.
+SELECT DISTINCT m.lower_bound::date
+FROM bisonsync_private.missing_partitions(
+    'webhook_delivery_log',
+    (%(now)s::timestamptz AT TIME ZONE 'UTC')::date,
+    (%(now)s::timestamptz AT TIME ZONE 'UTC')::date + 7
+) AS m
+WHERE
+    EXISTS (SELECT FROM bisonsync_private.delivery_partitions())
+    OR EXISTS (SELECT FROM webhook_delivery_log)
+ORDER BY 1;
+
 -- name: list_partition_days
 -- The partitions of sender_email_daily, the oldest first: from when to before when, how many days of retention each is
 -- late for being dropped (negative: not due), and today; locks nothing.
@@ -52,5 +66,12 @@ SELECT
     (t.today - %(retention_days)s::integer) - p.next_day AS days_late,
     t.today
 FROM (SELECT (%(now)s::timestamptz AT TIME ZONE %(timezone)s::text)::date AS today) AS t
-CROSS JOIN bisonsync_private.daily_partitions() AS p
+CROSS JOIN (
+    -- A partition without a bound is one of somebody else's making.
+    SELECT
+        d.partition,
+        greatest(d.first_day, date '0001-01-01') AS first_day,
+        least(d.next_day, date '9999-12-31') AS next_day
+    FROM bisonsync_private.daily_partitions() AS d
+) AS p
 ORDER BY p.first_day;

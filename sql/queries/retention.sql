@@ -208,36 +208,17 @@ SELECT count(*) AS rows, 0 AS parts
 FROM gone;
 
 -- name: list_months_before
--- The partitions of sender_email_daily all of whose days are before one; locks nothing.
-SELECT p.partition
+-- The partitions of sender_email_daily all of whose days are before one, and what stands on them; locks nothing.
+SELECT p.partition AS name, bisonsync_private.dependents_of(p.partition) AS dependents
 FROM bisonsync_private.daily_partitions() AS p
 WHERE p.next_day <= %(before)s::date
 ORDER BY p.first_day;
 
 -- name: drop_month
--- Drops the oldest of them with what workspace_snapshots says of its days; its name and how many rows that were, or no
--- row when there is none. Locks the history.
+-- Drops the oldest of them on which nothing stands, with what workspace_snapshots says of its days; its name and how many
+-- rows that were, or no row when there is none. Locks the history.
 SELECT d.partition AS name, d.snapshots
 FROM bisonsync_private.drop_daily_partition(%(before)s::date) AS d;
-
--- name: list_months_missing
--- The months from that of a day to the second after it that have no partition; locks nothing.
-SELECT to_char(g, 'YYYY-MM')
-FROM generate_series(
-    date_trunc('month', %(today)s::date::timestamp),
-    date_trunc('month', %(today)s::date::timestamp) + interval '2 months',
-    interval '1 month'
-) AS g
-WHERE NOT EXISTS (
-    SELECT FROM bisonsync_private.daily_partitions() AS p WHERE p.first_day <= g::date AND p.next_day > g::date
-);
-
--- name: make_months
--- Makes them; the names of those made.
-SELECT p.partition
-FROM bisonsync_private.make_daily_partitions(
-    %(today)s::date, (date_trunc('month', %(today)s::date::timestamp) + interval '2 months')::date
-) AS p (partition);
 
 -- name: flush_statistics
 -- Lets what this session changed be counted when its transaction ends: counted after a VACUUM, it would be dead for ever.

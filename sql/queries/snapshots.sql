@@ -24,19 +24,6 @@ FROM unnest(%(instances)s::text[], %(workspace_ids)s::bigint[]) AS w (instance, 
 CROSS JOIN LATERAL
     bisonsync_private.judge_snapshot(w.instance, w.workspace_id, %(zone)s::text, %(force)s::boolean) AS j;
 
--- name: list_missing_partitions
--- The months between two days that have no partition yet; locks nothing.
-SELECT g::date
-FROM generate_series(
-    date_trunc('month', %(first_day)s::date::timestamp), %(last_day)s::date::timestamp, interval '1 month'
-) AS g
-WHERE to_regclass('public.sender_email_daily_' || to_char(g, 'YYYY_MM')) IS NULL;
-
--- name: make_partitions
--- Makes the monthly partitions that are missing between two days; how many.
-SELECT count(*)
-FROM bisonsync_private.make_daily_partitions(%(first_day)s::date, %(last_day)s::date);
-
 -- name: count_changes
 -- What write_snapshot would do; changes nothing.
 WITH judged AS MATERIALIZED (
@@ -229,7 +216,7 @@ SELECT
     count(*) FILTER (
         WHERE
             c.email_provider = h.email_provider
-            AND to_jsonb(c) <> to_jsonb(h) - '{created_at,updated_at}'::text[]
+            AND NOT to_jsonb(h) @> to_jsonb(c)
     ) AS updated,
     count(*) FILTER (WHERE c.email_provider IS NULL) AS deleted,
     coalesce(sum(c.resets), 0)::bigint AS resets,
@@ -252,7 +239,7 @@ changed AS MATERIALIZED (
             h.email_provider = c.email_provider
             AND h.bison_instance = %(instance)s::text
             AND h.snapshot_date = %(day)s::date
-    WHERE h.email_provider IS NULL OR to_jsonb(c) <> to_jsonb(h) - '{created_at,updated_at}'::text[]
+    WHERE h.email_provider IS NULL OR NOT to_jsonb(h) @> to_jsonb(c)
 ),
 
 written AS (

@@ -40,20 +40,3 @@ WHERE NOT EXISTS (
     WHERE k.bison_instance = w.bison_instance AND k.base_url = w.base_url AND k.origin = w.origin
 )
 ON CONFLICT (bison_instance) DO UPDATE SET base_url = excluded.base_url, origin = excluded.origin;
-
--- name: make_partitions
--- Makes the partitions of today and the next seven days where they are missing; their names.
-SELECT p.name
-FROM bisonsync_private.make_delivery_partitions(
-    (now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + 7
-) AS p (name);
-
--- name: list_missing_partitions
--- The names of those that are missing; locks nothing.
-SELECT p.name
-FROM generate_series(0, 7) AS d (days)
-CROSS JOIN LATERAL (
-    SELECT 'webhook_delivery_log_' || to_char((now() AT TIME ZONE 'UTC')::date + d.days, 'YYYY_MM_DD') AS name
-) AS p
-WHERE to_regclass('public.' || p.name) IS NULL
-ORDER BY d.days;

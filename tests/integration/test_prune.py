@@ -480,6 +480,25 @@ def test_f17_a_reader_of_the_history_keeps_its_month_and_nothing_else(
     assert count(conn, "api_health_logs") == 0
 
 
+def test_a_view_on_a_month_keeps_the_month_and_nothing_else(db: str, conn: Connection) -> None:
+    make_months(conn, date(2025, 6, 1), date(2025, 8, 31))
+    conn.execute("CREATE VIEW report AS SELECT 1 AS one FROM sender_email_daily_2025_06")
+    conn.execute("CREATE MATERIALIZED VIEW summary AS SELECT 1 AS one FROM sender_email_daily_2025_06")
+
+    planned = Job(db, days={"sender_email_daily": 62}, dry_run=True).run()
+    done = Job(db, days={"sender_email_daily": 62}).run()
+
+    (problem,) = done.problems
+    assert problem.message == (
+        "sender_email_daily_2025_06 is past its retention and stays:"
+        " materialized view public.summary, view public.report stands on it"
+    )
+    assert "sender_email_daily instead" in problem.hint
+    assert (planned.problems, planned.exit_code) == (done.problems, done.exit_code) == ((problem,), 3)
+    assert planned.details["months_dropped"] == done.details["months_dropped"]
+    assert months(conn)[0] == "2025_06" and "2025_07" not in months(conn)
+
+
 def test_one_prune_at_a_time_works(db: str, conn: Connection) -> None:
     add_api(conn, 3, datetime.now(UTC) - timedelta(days=40))
     insert(
@@ -629,7 +648,7 @@ def test_a_dry_run_leaves_no_trace_of_itself(db: str, conn: Connection) -> None:
 
     assert done.returncode == 0
     assert done.stdout.startswith(
-        "prune: success: dry run, nothing written: 3 rows removed (3 api_health_logs); made 2"
+        "prune: success: dry run, nothing written: 3 rows removed (3 api_health_logs); made sender_email_daily_2"
     )
     assert (count(conn, "email_sync_logs"), count(conn, "job_leases"), count(conn, "api_health_logs")) == (0, 0, 3)
 

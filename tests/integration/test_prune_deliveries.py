@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from cli import document, environment, run_cli
+from cli import document, environment, run_cli, wait_until
+from conftest import database
 from inbox_scene import NOW, deliver, event, register
+from psycopg.sql import SQL, Identifier, Literal
 
+from bisonsync import embedded
 from bisonsync.clock import SystemClock
 from bisonsync.jobs import prune
 from bisonsync.jobs.prune import deliveries
 from bisonsync.run import Result, Run
 from bisonsync.settings.models import RETENTION
-from bisonsync.store import counters, delivery_retention, inbox, webhooks
+from bisonsync.store import counters, delivery_retention, inbox, migrations, webhooks
 from bisonsync.store.db import Database
 from bisonsync.store.inbox import Filter
 
@@ -97,6 +105,10 @@ def add_key(conn: Connection, at: datetime, key: str) -> None:
     )
 
 
+def partitions_ahead(conn: Connection) -> None:
+    make_day(conn, *(-ahead for ahead in range(9)))
+
+
 def partitions(conn: Connection) -> list[str]:
     return [row[0] for row in conn.execute("SELECT partition FROM bisonsync_private.delivery_partitions()").fetchall()]
 
@@ -120,7 +132,7 @@ def test_the_next_week_is_made_and_what_came_without_a_place_is_moved(db: str, c
 
     done = Job(db).run()
 
-    wanted = [f"webhook_delivery_log_{day(-ahead):%Y_%m_%d}" for ahead in range(8)]
+    wanted = [f"webhook_delivery_log_{day(-ahead):%Y_%m_%d}" for ahead in range(9)]
     assert partitions(conn) == [name(20), *wanted]
     assert sorted(done.details["days_made"]) == sorted(planned.details["days_made"]) == [name(20), *wanted]
     assert conn.execute("SELECT count(*) FROM webhook_delivery_log_default").fetchone() == (0,)
@@ -254,7 +266,7 @@ def test_what_changes_while_a_day_is_copied_is_not_lost(db: str, conn: Connectio
 
 
 def test_a_day_that_somebody_reads_is_told_and_left_to_the_next_run(db: str, conn: Connection) -> None:
-    webhooks.make_partitions(conn)
+    partitions_ahead(conn)
     make_day(conn, 15, 16, 80)
     add(conn, day(15))
     add(conn, day(16))
@@ -353,6 +365,177 @@ def test_retrying_and_discarding_wait_for_the_swap_as_well(db: str, conn: Connec
             inbox.discard(conn, Filter(statuses=("dead",)), reason="x", after_id=0, limit=1)
         with pytest.raises(psycopg.errors.LockNotAvailable):
             webhooks.process(conn, [1], [day(15)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO webhook_delivery_log (received_at) SELECT received_at FROM webhook_delivery_log LIMIT 1",
+        "DELETE FROM webhook_delivery_log WHERE id = (SELECT min(id) FROM webhook_delivery_log)",
+    ],
+)
+def test_a_day_to_which_rows_come_or_from_which_they_go_is_copied_again(db: str, conn: Connection, change: str) -> None:
+    make_day(conn, 15)
+    add(conn, day(15), rows=40)
+    add(conn, day(15), "dead")
+    # The copy waits at its last row until the change is done.
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION bisonsync_private.is_settled(status text) RETURNS boolean LANGUAGE plpgsql AS $$"
+        " BEGIN IF status = 'dead' THEN PERFORM pg_advisory_lock_shared(77); END IF;"
+        " RETURN status <> 'dead'; END $$"
+    )
+    conn.execute("SELECT pg_advisory_lock(77)")
+    before = set(conn.execute("SELECT id FROM webhook_delivery_log").fetchall())
+    told: list[Result] = []
+    slimming = Thread(target=lambda: told.append(Job(db).run()))
+    slimming.start()
+    while not conn.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+        assert slimming.is_alive()
+    try:
+        conn.execute(change.encode())
+        after = set(conn.execute("SELECT id FROM webhook_delivery_log").fetchall())
+    finally:
+        conn.execute("SELECT pg_advisory_unlock(77)")
+        slimming.join()
+
+    assert set(conn.execute("SELECT id FROM webhook_delivery_log").fetchall()) == after != before
+    assert conn.execute("SELECT count(payload) FROM webhook_delivery_log").fetchone() == (1,)
+    assert (told[0].exit_code, told[0].counts["days_slimmed"]) == (0, 1)
+
+
+def test_nothing_of_a_slim_day_is_lost_in_a_crash(session_folder: Path) -> None:
+    """What is unlogged is emptied by a crash: the copy must be no such table any more."""
+    place = Path(tempfile.mkdtemp(prefix="crash", dir=session_folder)) / "postgres"
+    place.parent.chmod(0o755)
+    dsn = embedded.start(place, server_options={"fsync": "off"})
+    try:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            migrations.apply_all(conn)
+            make_day(conn, 15)
+            add(conn, day(15), rows=40)
+        assert Job(dsn).run().details["days_slimmed"] == {name(15): 40}
+
+        os.kill(embedded.status(place).pid or 0, signal.SIGKILL)
+        wait_until(lambda: embedded.status(place).state == "stopped", "the server is dead")
+
+        with psycopg.connect(embedded.start(place), autocommit=True) as conn:
+            assert conn.execute(f"SELECT count(*), count(payload) FROM {name(15)}".encode()).fetchone() == (40, 0)
+            # By its indexes as well.
+            conn.execute("SET enable_seqscan = off")
+            assert conn.execute("SELECT count(*) FROM webhook_delivery_log WHERE id > 0").fetchone() == (40,)
+    finally:
+        embedded.stop(place)
+        shutil.rmtree(place.parent)
+
+
+# Whoever subscribes
+
+
+@pytest.fixture
+def subscriber(server: Connection, server_dsn: str, template: str, db: str, conn: Connection) -> Iterator[Connection]:
+    """Another database that receives every change of every table of ``db``."""
+    if server.execute("SHOW wal_level").fetchone() != ("logical",):
+        pytest.skip("needs wal_level = logical")
+    slot = conn.info.dbname
+    conn.execute("CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true)")
+    conn.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    with database(server, server_dsn, template) as dsn, psycopg.connect(dsn, autocommit=True) as other:
+        other.execute(
+            SQL(
+                "CREATE SUBSCRIPTION {0} CONNECTION {1} PUBLICATION everything"
+                " WITH (create_slot = false, slot_name = {0}, copy_data = false)"
+            ).format(Identifier(slot), Literal(db))
+        )
+        try:
+            yield other
+        finally:
+            other.execute(SQL("ALTER SUBSCRIPTION {} DISABLE").format(Identifier(slot)))
+            other.execute(SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(Identifier(slot)))
+            other.execute(SQL("DROP SUBSCRIPTION {}").format(Identifier(slot)))
+            wait_until(
+                lambda: (
+                    server.execute(
+                        "SELECT FROM pg_replication_slots WHERE slot_name = %s AND NOT active", [slot]
+                    ).fetchone()
+                    is not None
+                ),
+                "the slot is free",
+            )
+            server.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+
+
+def has_all(subscriber: Connection, conn: Connection) -> bool:
+    """Whether it has every delivery as it is but for payloads; that of days that were dropped it may keep."""
+    rows = "SELECT id, received_at, status, attempts FROM webhook_delivery_log"
+    return set(conn.execute(rows).fetchall()) <= set(subscriber.execute(rows).fetchall())
+
+
+def test_a_subscriber_of_everything_follows_all_that_prune_does(
+    db: str, conn: Connection, subscriber: Connection
+) -> None:
+    make_day(conn, 15, 100)
+    add(conn, day(15), rows=40)
+    (changed,) = add(conn, day(15), "dead")
+    add(conn, day(100), "dead")
+    add(conn, day(20), "dead")
+    wait_until(lambda: has_all(subscriber, conn), "the subscriber has what there is")
+    # While the day is copied one delivery is settled.
+    conn.execute(
+        "CREATE OR REPLACE FUNCTION bisonsync_private.is_settled(status text) RETURNS boolean LANGUAGE plpgsql AS $$"
+        " BEGIN IF status = 'dead' THEN PERFORM pg_advisory_lock_shared(77); END IF;"
+        " RETURN status <> 'dead'; END $$"
+    )
+    conn.execute("SELECT pg_advisory_lock(77)")
+    pruning = Thread(target=Job(db).run)
+    pruning.start()
+    while not conn.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+        assert pruning.is_alive()
+    conn.execute("UPDATE webhook_delivery_log SET status = 'processed', attempts = 9 WHERE id = %s", [changed])
+    conn.execute("SELECT pg_advisory_unlock(77)")
+    pruning.join()
+
+    (last,) = add(conn, day(0))
+
+    def is_told() -> bool:
+        return subscriber.execute("SELECT FROM webhook_delivery_log WHERE id = %s", [last]).fetchone() is not None
+
+    assert partitions(conn)[:2] == [name(20), name(15)] and name(100) not in partitions(conn)
+    wait_until(is_told, "the subscriber goes on")
+    assert has_all(subscriber, conn)
+
+
+# Whoever stands on a day
+
+
+def test_a_view_on_a_day_keeps_the_day_and_nothing_else(db: str, conn: Connection) -> None:
+    make_day(conn, 15, 16, 80, 81)
+    for back in (15, 16, 80, 81):
+        add(conn, day(back), rows=3)
+    for back in (16, 81):
+        conn.execute(f"CREATE VIEW report_{back} AS SELECT id FROM {name(back)}".encode())
+
+    planned = Job(db, dry_run=True).run()
+    done = Job(db).run()
+
+    assert [(problem.kind, problem.message) for problem in done.problems] == [
+        ("dependents", f"{name(81)} is past its retention and stays: view public.report_81 stands on it")
+    ]
+    assert (planned.problems, planned.exit_code) == (done.problems, 3)
+    assert done.details["days_dropped"] == planned.details["days_dropped"] == [name(80)]
+    assert conn.execute("SELECT count(payload) FROM webhook_delivery_log").fetchone() == (0,)
+    assert done.details["days_slimmed"] == {name(81): 3, name(16): 3, name(15): 3}
+    assert f"view public.report_16 stands on {name(16)}: the space of its payloads is not given back" in done.summary
+    assert conn.execute("SELECT count(*) FROM report_16").fetchone() == (3,)
+
+
+def test_what_else_stands_on_a_day_is_named_as_well(db: str, conn: Connection) -> None:
+    make_day(conn, 80)
+    conn.execute(f"CREATE TABLE other (one {name(80)})".encode())
+
+    done = Job(db).run()
+
+    (problem,) = done.problems
+    assert problem.message.startswith(f"{name(80)}: ") and "column one of table public.other depends" in problem.message
 
 
 @pytest.mark.parametrize("back", [0, 1, -3])
@@ -486,10 +669,10 @@ def test_the_command_tells_what_became_of_the_inbox(db: str, conn: Connection) -
         f" dropped 1 day of webhook_delivery_log, the last {day(80):%Y_%m_%d}"
     )
     assert (planned.returncode, done.returncode) == (0, 0)
-    assert said in planned.stdout and "made 8 days of webhook_delivery_log" in planned.stdout
+    assert said in planned.stdout and "made 9 days of webhook_delivery_log" in planned.stdout
     counts = document(done)["counts"]
     assert {key: counts[key] for key in ("days_made", "days_slimmed", "days_dropped", "payloads_removed")} == {
-        "days_made": 8,
+        "days_made": 9,
         "days_slimmed": 1,
         "days_dropped": 1,
         "payloads_removed": 4,

@@ -29,7 +29,7 @@ def at(when: str, family: str, name: str, nth: int = 1) -> Arm:
 
 
 COMMON: dict[str, Arm] = {
-    "while-partitions-are-made": at("statement", "webhooks", "make_partitions"),
+    "while-partitions-are-made": at("statement", "partitions", "list_missing_days"),
     "at-the-fence": at("statement", "leases", "fence_lease"),
     "at-the-last-look": at("answered", "leases", "let_commit"),
     "before-a-second-commit": at("commit", "leases", "let_commit", 2),

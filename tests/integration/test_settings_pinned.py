@@ -24,6 +24,10 @@ Connection = psycopg.Connection[Any]
 # arithmetic on its arguments alone, the other is part of larger statements and holds no text of a date or number.
 BARE = {"public.fall_p_value", "public.daily_differences"}
 MAKERS = {
+    "bisonsync_private.partition_bounds",
+    "bisonsync_private.missing_partitions",
+    "bisonsync_private.make_partition",
+    "bisonsync_private.make_partition_table",
     "bisonsync_private.make_daily_partitions",
     "bisonsync_private.make_delivery_partitions",
     "bisonsync_private.daily_partitions",

@@ -9,7 +9,7 @@ from bisonsync.errors import BisonsyncError, GuardRefused
 from bisonsync.jobs.prune.deliveries import LOG, steps_ahead, steps_behind
 from bisonsync.jobs.prune.work import Policy, Work
 from bisonsync.run import Problem, Result, Run
-from bisonsync.store import health_database, retention
+from bisonsync.store import health_database, partitions, retention
 from bisonsync.store.db import Connection
 from bisonsync.store.retention import Moment, Removed, Table
 
@@ -71,11 +71,12 @@ def _steps(work: Work, moment: Moment) -> list[tuple[str, Callable[[], None]]]:
 
 
 def _make_months(work: Work, today: date) -> None:
-    missing = work.do(lambda conn: retention.list_months_missing(conn, today))
-    if work.run.dry_run or not missing:
-        work.made += missing
-        return
-    work.made += work.do(lambda conn: retention.make_months(conn, today), is_ddl=True)
+    last = (today.replace(day=1) + timedelta(days=63)).replace(day=1)
+    if work.run.dry_run:
+        missing = work.do(lambda conn: partitions.list_missing_months(conn, today, last, today))
+        work.made += [each.name for each in missing]
+    else:
+        work.note_ahead(work.made, partitions.make_months(work.do_ddl, today, last, needed=today))
 
 
 def _remove_runs(work: Work, before: datetime) -> None:
@@ -132,8 +133,12 @@ def _drop_months(work: Work, today: date, days: int) -> None:
     before = today - timedelta(days=days)
     # A month goes whole or not at all: the first day that stays begins one.
     kept = before.replace(day=1)
+    months = work.do(lambda conn: retention.list_months_before(conn, before))
+    for month in months:
+        if month.dependents:
+            work.keep(month.name, month.dependents, DAILY)
     if work.run.dry_run:
-        work.dropped += work.do(lambda conn: retention.list_months_before(conn, before))
+        work.dropped += [month.name for month in months if not month.dependents]
     else:
         while dropped := work.do(lambda conn: retention.drop_month(conn, before), is_ddl=True):
             work.dropped.append(dropped.name)

@@ -8,7 +8,8 @@ from functools import partial
 
 from bisonsync.errors import GuardRefused
 from bisonsync.jobs.prune.work import Work
-from bisonsync.store import delivery_retention, webhooks
+from bisonsync.store import delivery_retention, partitions
+from bisonsync.store.delivery_retention import FatDay
 from bisonsync.store.retention import Moment
 
 LOG = "webhook_delivery_log"
@@ -20,6 +21,8 @@ KEY_MARGIN = timedelta(days=1)
 # More unsettled deliveries of one day are not moved while everybody waits: their partition stays.
 MOST_MOVED = 1_000
 ROWS_PER_PAGE = 10
+# A day to which deliveries are added while it is copied is copied again.
+SLIM_ATTEMPTS = 3
 
 
 def steps_ahead(work: Work, moment: Moment) -> list[tuple[str, Callable[[], None]]]:
@@ -41,11 +44,10 @@ def steps_behind(work: Work, moment: Moment) -> list[tuple[str, Callable[[], Non
 
 
 def _make_days(work: Work) -> None:
-    missing = work.do(webhooks.list_missing_partitions)
-    if work.run.dry_run or not missing:
-        work.days_made += missing
-        return
-    work.days_made += work.do(webhooks.make_partitions, is_ddl=True)
+    if work.run.dry_run:
+        work.days_made += [each.name for each in work.do(partitions.list_missing_days)]
+    else:
+        work.note_ahead(work.days_made, partitions.make_days(work.do_ddl))
 
 
 def _move_strays(work: Work, since: datetime) -> None:
@@ -57,8 +59,8 @@ def _move_strays(work: Work, since: datetime) -> None:
         if work.run.dry_run:
             work.days_made.append(name)
         else:
-            make = partial(delivery_retention.make_day, day=day)
-            work.attempt(name, lambda make=make: work.days_made.extend(work.do(make, is_ddl=True)))
+            make = partial(partitions.make, table=partitions.INBOX, first=day, last=day)
+            work.attempt(name, lambda make=make: work.days_made.extend(work.do_ddl(make)))
 
 
 def _slim(work: Work, before: datetime) -> None:
@@ -70,15 +72,20 @@ def _slim(work: Work, before: datetime) -> None:
         if work.run.dry_run:
             work.days_slimmed[day.name] = day.payloads
         else:
-            work.attempt(day.name, partial(_slim_day, work, day.name))
+            work.attempt(day.name, partial(_slim_day, work, day))
             work.run.progress("removing payloads", number, len(days))
 
 
-def _slim_day(work: Work, name: str) -> None:
-    # It tries for the locks again and again by itself, without losing the copy that it made.
-    work.days_slimmed[name] = work.do(
-        lambda conn: delivery_retention.slim_day(conn, name), is_ddl=True, lock_attempts=1
-    )
+def _slim_day(work: Work, day: FatDay) -> None:
+    for _ in range(SLIM_ATTEMPTS):
+        # It tries for the locks again and again by itself, without losing the copy that it made.
+        payloads = work.do(lambda conn: delivery_retention.slim_day(conn, day.name), is_ddl=True, lock_attempts=1)
+        if payloads is not None:
+            work.days_slimmed[day.name] = payloads
+            if payloads and day.dependents:
+                work.notes.append(f"{day.dependents} stands on {day.name}: the space of its payloads is not given back")
+            return
+    work.notes.append(f"{day.name} changed while its payloads were removed: the next run removes them")
 
 
 def _remove(work: Work, as_of: datetime, days: int) -> None:
@@ -90,7 +97,9 @@ def _remove(work: Work, as_of: datetime, days: int) -> None:
         )
     before = as_of - timedelta(days=days)
     for day in work.do(lambda conn: delivery_retention.list_old_days(conn, before)):
-        if not work.run.dry_run:
+        if day.dependents:
+            work.keep(day.name, day.dependents, LOG)
+        elif not work.run.dry_run:
             work.attempt(day.name, partial(_drop_day, work, day.name, before))
         elif day.unsettled <= MOST_MOVED:
             work.days_dropped.append(day.name)

@@ -11,6 +11,7 @@ from bisonsync.errors import DatabaseError, DatabaseUnavailable, DeadlineExceede
 from bisonsync.run import Problem, Run
 from bisonsync.store import leases
 from bisonsync.store.db import Connection
+from bisonsync.store.partitions import Ahead
 
 T = TypeVar("T")
 
@@ -78,6 +79,25 @@ class Work:
         )
         self.committed = self.committed or not self.run.dry_run
         return done
+
+    def do_ddl(self, work: Callable[[Connection], T], /) -> T:
+        """One transaction that may have to wait for everybody who uses a table."""
+        return self.do(work, is_ddl=True)
+
+    def note_ahead(self, made: list[str], ahead: Ahead) -> None:
+        """Add to the partitions made; what could not be made in advance is noted."""
+        made += ahead.made
+        self.notes += [ahead.warning] if ahead.warning else []
+
+    def keep(self, name: str, dependents: str, table: str) -> None:
+        """Tell that a partition stays because of what stands on it."""
+        self.problems.append(
+            Problem(
+                "dependents",
+                f"{name} is past its retention and stays: {dependents} stands on it",
+                f"drop that, or let it read {table} instead; the next prune drops {name}",
+            )
+        )
 
     def attempt(self, name: str, step: Callable[[], None]) -> None:
         """Do one step; raises what ends the whole run."""

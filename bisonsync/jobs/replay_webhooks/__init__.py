@@ -14,7 +14,7 @@ from bisonsync.jobs.replay_webhooks.lines import NotReadable
 from bisonsync.jobs.replay_webhooks.log import UNTOUCHABLE, StoredDeliveries
 from bisonsync.jobs.replay_webhooks.notes import COUNTS, Notes, named, some
 from bisonsync.run import Problem, Result, Run, label
-from bisonsync.store import replay
+from bisonsync.store import partitions, replay
 from bisonsync.store.db import Connection
 from bisonsync.store.replay import Choice, Tally
 
@@ -33,8 +33,9 @@ def replay_log(
 ) -> Result:
     """Apply the stored deliveries that a choice means, or without one those that are due, batch by batch.
 
-    Each batch is a transaction; what is committed stays. ``upkeep`` is done first. A choice without a bound needs
-    ``may_be_all``. Raises GuardRefused, DatabaseError when nothing at all could be done.
+    Each batch is a transaction; what is committed stays. ``upkeep`` is done first, and the days to come get their
+    partitions. A choice without a bound needs ``may_be_all``. Raises GuardRefused, DatabaseError when nothing at all
+    could be done.
     """
     if choice is not None and not (choice.is_bounded or may_be_all):
         raise GuardRefused(
@@ -43,7 +44,7 @@ def replay_log(
         )
     notes, crew = Notes(), Crew(run, limits)
     if not run.dry_run:
-        crew.do(upkeep)
+        _keep_up(run, crew, notes, upkeep)
     tallies = crew.do(lambda conn: replay.count_chosen(conn, choice))
     if choice is not None and choice.ids is not None:
         notes.problems += _missing(crew.do(lambda conn: replay.list_missing_ids(conn, choice.ids or ())))
@@ -81,7 +82,7 @@ def replay_file(
             for _ in task.items():
                 crew.check()
         else:
-            crew.do(upkeep)
+            _keep_up(run, crew, notes, upkeep)
             tell("reading the file")
             crew.carry_out(task)
     except NotReadable as end:
@@ -93,6 +94,12 @@ def replay_file(
     spread = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.items())
     said = notes.said("line", "lines") + (f" ({spread})" if spread else "")
     return _result(notes, said, [], committed=crew.committed, details={"kinds": kinds})
+
+
+def _keep_up(run: Run, crew: Crew, notes: Notes, upkeep: Upkeep) -> None:
+    crew.do(upkeep)
+    ahead = partitions.make_days(partitions.briefly(run.control))
+    notes.warnings += [ahead.warning] if ahead.warning else []
 
 
 def _missing(ids: Sequence[int]) -> list[Problem]:
@@ -171,4 +178,5 @@ def _result(
         committed=committed,
         summary=said,
         details=details if details is not None else {**by, "chosen": shown},
+        warnings=tuple(notes.warnings),
     )

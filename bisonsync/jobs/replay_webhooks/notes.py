@@ -26,6 +26,7 @@ class Notes:
 
     counts: Counter[str] = field(default_factory=_zeros)
     problems: list[Problem] = field(default_factory=list[Problem])
+    warnings: list[str] = field(default_factory=list[str])
     _failed: list[int] = field(default_factory=list[int])
     _dead: list[int] = field(default_factory=list[int])
 
