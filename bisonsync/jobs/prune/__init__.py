@@ -76,7 +76,7 @@ def _make_months(work: Work, today: date) -> None:
         missing = work.do(lambda conn: partitions.list_missing_months(conn, today, last, today))
         work.made += [each.name for each in missing]
     else:
-        work.note_ahead(work.made, partitions.make_months(work.do_ddl, today, last, needed=today))
+        work.note_ahead(work.made, partitions.make_months(work.do_ahead, today, last, needed=today))
 
 
 def _remove_runs(work: Work, before: datetime) -> None:

@@ -47,7 +47,7 @@ def _make_days(work: Work) -> None:
     if work.run.dry_run:
         work.days_made += [each.name for each in work.do(partitions.list_missing_days)]
     else:
-        work.note_ahead(work.days_made, partitions.make_days(work.do_ddl))
+        work.note_ahead(work.days_made, partitions.make_days(work.do_ahead))
 
 
 def _move_strays(work: Work, since: datetime) -> None:

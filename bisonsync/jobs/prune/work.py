@@ -19,6 +19,7 @@ BATCH_ROWS = 5_000
 # DDL waits a second at most, so that the readers queued behind it do not stand; then it lets them pass.
 DDL_LOCK_SECONDS = 1.0
 DDL_LOCK_ATTEMPTS = 8
+AHEAD_LOCK_ATTEMPTS = 2
 ROW_LOCK_SECONDS = 3.0
 
 
@@ -83,6 +84,10 @@ class Work:
     def do_ddl(self, work: Callable[[Connection], T], /) -> T:
         """One transaction that may have to wait for everybody who uses a table."""
         return self.do(work, is_ddl=True)
+
+    def do_ahead(self, work: Callable[[Connection], T], /) -> T:
+        """The same where there is time until the next run."""
+        return self.do(work, is_ddl=True, lock_attempts=AHEAD_LOCK_ATTEMPTS)
 
     def note_ahead(self, made: list[str], ahead: Ahead) -> None:
         """Add to the partitions made; what could not be made in advance is noted."""
