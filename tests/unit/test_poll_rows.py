@@ -1,0 +1,149 @@
+"""A row of the API as poll-accounts takes it: what refuses the row, what is only noted, what is left out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bisonsync.api.lists import InvalidRow
+from bisonsync.jobs.poll_accounts import RowReader
+from bisonsync.models import SenderEmail
+
+ROW = {
+    "id": 7,
+    "email": "sam@example.com",
+    "name": "Sam",
+    "status": "Connected",
+    "type": "Inbox",
+    "daily_limit": 20,
+    "created_at": "2026-01-02T03:04:05.000000Z",
+    "tags": [{"id": 1, "name": "Google", "default": True}],
+}
+
+
+def read(*ignored: str, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row as it is stored, and of each field that is noted the value as it came."""
+    reader = RowReader(ignored)
+    taken = reader.read(ROW | fields)
+    assert not isinstance(taken, InvalidRow)
+    return json.loads(taken[1]), {note.field: note.row[note.field] for note in reader.notes.get(7, ())}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0000-00-00 00:00:00",
+        "-0001-11-30T00:00:00.000000Z",
+        "0001-01-01T00:00:00Z",
+        "1970-01-01T00:00:00.000000Z",
+        "30.11.2026",
+        "",
+        0,
+        False,
+        [],
+        {"date": "2026-01-01"},
+        "9999-12-31T23:59:59-05:00",
+    ],
+)
+def test_a_date_that_is_none_is_noted_and_the_row_is_taken(moment: object) -> None:
+    row, noted = read(created_at=moment)
+
+    assert (row["created_at"], row["email"], row["tags"]) == (None, "sam@example.com", ROW["tags"])
+    assert noted == {"created_at": moment}
+
+
+def test_tags_with_numbers_as_keys_are_read_in_the_order_of_the_numbers_and_noted() -> None:
+    tags = {"10": {"id": 3, "name": "C"}, "0": {"id": 1, "name": "A"}, "2": {"id": 2, "name": "B"}}
+
+    row, noted = read(tags=tags)
+
+    assert [tag["name"] for tag in row["tags"]] == ["A", "B", "C"]
+    assert noted == {"tags": tags}
+
+
+@pytest.mark.parametrize(
+    ("tags", "names"),
+    [
+        ({}, []),
+        ({"first": {"id": 1, "name": "A"}}, None),
+        ("Google", None),
+        (False, None),
+        ([{"id": 1, "name": "A"}, {"id": 2, "name": None}, None, 7], ["A"]),
+        ([{"id": "x", "name": "A", "default": "perhaps"}], ["A"]),
+    ],
+)
+def test_of_tags_is_taken_what_can_be_read(tags: object, names: list[str] | None) -> None:
+    row, noted = read(tags=tags)
+
+    assert (row["tags"] if row["tags"] is None else [tag["name"] for tag in row["tags"]]) == names
+    assert noted == {"tags": tags}
+
+
+@pytest.mark.parametrize("field", sorted(SenderEmail.OPTIONAL))
+def test_no_field_that_decides_nothing_keeps_a_row_out(field: str) -> None:
+    row, noted = read(**{field: {"odd": "value"}})
+
+    assert row["id"] == 7
+    assert noted == {field: {"odd": "value"}}
+
+
+@pytest.mark.parametrize("field", sorted(SenderEmail.model_fields.keys() - SenderEmail.OPTIONAL))
+def test_every_field_that_decides_something_does(field: str) -> None:
+    reader = RowReader()
+
+    taken = reader.read(ROW | {field: {"odd": "value"}, "created_at": "0000-00-00 00:00:00"})
+
+    assert isinstance(taken, InvalidRow)
+    assert field in taken.message
+    assert not reader.notes
+
+
+def test_what_cannot_be_read_keeps_its_stored_value() -> None:
+    row, _ = read(name=7, type=None, daily_limit="", tags=3)
+
+    assert row["unread"] == ["daily_limit", "name"]
+    assert "unread" not in read()[0]
+
+
+def test_a_note_does_not_outlive_the_row_it_was_about() -> None:
+    reader = RowReader()
+    reader.read(ROW | {"created_at": ""})
+
+    reader.read(ROW)
+
+    assert reader.notes == {}
+
+
+def test_a_note_shows_no_secret() -> None:
+    _, noted = read(tags={"api_token": "hunter2", "0": {"name": "A", "password": "hunter2"}})
+
+    assert "hunter2" not in json.dumps(noted)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "extra"),
+    [
+        ("seen", {"avatar": {"url": "x", "kind": "png"}, "checks": [{"when": 1, "ok": True}], "a.b": 1}),
+        ("avatar", {"seen": "5 minutes ago", "checks": [{"when": 1, "ok": True}], "a.b": 1}),
+        (
+            "avatar.url",
+            {"seen": "5 minutes ago", "avatar": {"kind": "png"}, "checks": [{"when": 1, "ok": True}], "a.b": 1},
+        ),
+        (
+            "checks.when",
+            {"seen": "5 minutes ago", "avatar": {"url": "x", "kind": "png"}, "checks": [{"ok": True}], "a.b": 1},
+        ),
+        ("a.b", {"seen": "5 minutes ago", "avatar": {"url": "x", "kind": "png"}, "checks": [{"when": 1, "ok": True}]}),
+    ],
+)
+def test_an_ignored_field_is_left_out_at_any_depth(ignored: str, extra: dict[str, Any]) -> None:
+    unknown = {
+        "seen": "5 minutes ago",
+        "avatar": {"url": "x", "kind": "png"},
+        "checks": [{"when": 1, "ok": True}],
+        "a.b": 1,
+    }
+
+    assert read(ignored, **unknown)[0]["extra"] == extra
