@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import re
 import threading
 import weakref
@@ -17,6 +19,7 @@ from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
+from psycopg.types.json import set_json_loads
 
 from bisonsync.clock import Clock
 from bisonsync.errors import (
@@ -346,6 +349,7 @@ class Database:
         # Part of each BEGIN: under a stricter default, runs side by side would fail each other's commits.
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         self._opened.add(conn)
+        set_json_loads(_load_json, conn)
         return conn
 
     def _drop_idle(self) -> None:
@@ -430,6 +434,27 @@ def _misread(dsn: str, said: str) -> ConfigError:
         "database_url is not a connection string that Postgres understands",
         hint="write it as postgresql://user@host:5432/database",
     )
+
+
+def _parse_int(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        # Longer than Python converts, there and back.
+        return digits
+
+
+def _parse_float(digits: str) -> float | str:
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+_JSON = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float)
+
+
+def _load_json(text: str | bytes) -> Any:
+    """What a json column holds; a number that Python cannot hold is its digits."""
+    return _JSON.decode(text if isinstance(text, str) else text.decode())
 
 
 def _locked_out(error: psycopg.Error, where: str, blockers: list[str]) -> DatabaseError:

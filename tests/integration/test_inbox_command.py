@@ -58,6 +58,19 @@ def test_the_newest_come_first_with_what_became_of_them(db: str, inbox: dict[str
     assert by_id[inbox["stranger"]][4] == "?/77"
 
 
+@pytest.mark.parametrize("number", ["9" * 4301, "-" + "9" * 130_000, "1" * 400 + ".5"])
+def test_a_number_that_python_cannot_hold_is_shown_digit_by_digit(db: str, conn: Connection, number: str) -> None:
+    register(conn, 1)
+    body = json.dumps(event(1)).replace('"first_name": "Ann"', f'"age": {number}')
+    row = conn.execute("SELECT ingest_webhook(%s) ->> 'id'", [body]).fetchone()
+    assert row is not None
+
+    text = run_cli(["inbox", "show", row[0], "--full"], environment(db))
+
+    assert (text.returncode, f'"age": "{number}"' in text.stdout) == (0, True), text.stderr
+    assert shown(db, int(row[0]), "--full")["payload"]["data"]["lead"]["age"] == number
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [
