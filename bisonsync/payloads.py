@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NoReturn
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -31,30 +34,55 @@ _ESCAPES = re.compile(
     r"|(?P<bad>\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2}))"
     r"|\\."
 )
+_END_OF_BODY_KEY = '_body"'
+_COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
+_KEYS = re.compile(rf"({_STRING})[ \t\r\n]*:[ \t\r\n]*|{_STRING}")
+_BODY_NAMES = frozenset({"html_body", "text_body", "raw_body", "email_body"})
+_STRIPPED = re.compile(r'\{"length": ?[0-9]+, ?"sha256": ?"[0-9a-f]{64}"\}')
+# Nobody who only means to send JSON writes a letter or a low line of ASCII so.
+_SPELLED_LETTER = re.compile(r"\\u00(?:5[fF]|[67])")
+# Numbers stay text: Python refuses to convert the longest.
+_VALUES = json.JSONDecoder(parse_int=str, parse_float=str)
 _NUMBER = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)0*([0-9]+))?")
 
 
 class NotJson(ValueError):
-    """The body cannot be read. ``reason`` is one line that quotes nothing of it."""
+    """The body cannot be read. ``reason`` is one line that quotes nothing of it; ``line`` and ``column`` say where."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, what: str, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(what)
+        self._what = what
+        self._line = line
+        self._column = column
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and where."""
+        return self._what if self._line is None else f"{self._what} at line {self._line}, column {self._column}"
+
+    @property
+    def reason_in_line(self) -> str:
+        """The same of a body that is one line of a file: only that file's lines have numbers."""
+        return self._what if self._line is None else f"{self._what} at column {self._column}"
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """``text`` is JSON that jsonb holds; ``raw`` the bytes as they came, only where ``text`` or jsonb says less."""
+    """``text`` is JSON that jsonb holds; ``raw`` the bytes as they came, only where ``text`` or jsonb says less.
+
+    Mail bodies are replaced in both, whatever else is kept.
+    """
 
     text: str = field(repr=False)
     raw: bytes | None = field(default=None, repr=False)
 
 
-def read_body(body: bytes) -> Body:
+def read_body(body: bytes, *, keep_bodies: bool = False) -> Body:
     """Read one JSON value of any kind: strict, UTF-8 with or without a byte order mark, nested at most 64 deep.
 
     What Postgres cannot hold is replaced: NUL characters and lone surrogates by U+FFFD, numbers beyond numeric by
-    strings. Of a key that comes twice in one object jsonb keeps the last; the text has both. Raises NotJson.
+    strings. Of a key that comes twice in one object jsonb keeps the last; the text has both. Mail bodies, wherever they
+    stand, are replaced by their length and hash unless they are to be kept. Raises NotJson.
     """
     if len(body) > MAX_BYTES:
         raise NotJson(f"larger than {MAX_BYTES // 1024 // 1024} MiB")
@@ -66,6 +94,9 @@ def read_body(body: bytes) -> Body:
     look.over(text)
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise NotJson(_TOO_DEEP)
+    if not keep_bodies and (stripped := _strip_bodies(text)) is not text:
+        text = stripped
+        body = (codecs.BOM_UTF8 if body.startswith(codecs.BOM_UTF8) else b"") + text.encode()
     is_suspect = look.has_odd_number or _has_suspect_escape(text) or _SUSPECT_DIGITS.search(text)
     cleaned = _TOKENS.sub(_clean_token, text) if is_suspect else text
     is_whole = cleaned == text and not look.has_double_key
@@ -95,7 +126,7 @@ class _Look:
             )
         except json.JSONDecodeError as error:
             what = error.msg.partition(":")[0].removesuffix(" at") if text.strip() else "Nothing"
-            raise NotJson(f"not JSON: {what} at line {error.lineno}, column {error.colno}") from None
+            raise NotJson(f"not JSON: {what}", line=error.lineno, column=error.colno) from None
         except RecursionError:
             raise NotJson(_TOO_DEEP) from None
 
@@ -106,6 +137,42 @@ class _Look:
     def _look_at_object(self, pairs: list[tuple[str, Any]]) -> None:
         if len(dict(pairs)) != len(pairs):
             self.has_double_key = True
+
+
+def _strip_bodies(text: str) -> str:
+    """Valid JSON with its mail bodies replaced; not a byte of anything else is touched."""
+    text = _strip_values(text, _find_bodies(text))
+    if "\\" not in text or not _SPELLED_LETTER.search(text):
+        return text
+    spelled = (key for key in _KEYS.finditer(text) if key[1] and "\\" in key[1])
+    return _strip_values(text, (key.end() for key in spelled if json.loads(key[1]) in _BODY_NAMES))
+
+
+def _find_bodies(text: str) -> Iterator[int]:
+    """Where the values of plainly spelled body keys begin. A regular expression would take three times as long."""
+    end = text.find(_END_OF_BODY_KEY)
+    while end >= 0:
+        begin = text.rfind('"', 0, end)
+        colon = _COLON.match(text, end + len(_END_OF_BODY_KEY))
+        # A key's first quote has no backslash before it, as one inside a string has.
+        if colon and text[begin - 1] != "\\" and text[begin + 1 : end + len("_body")] in _BODY_NAMES:
+            yield colon.end()
+        end = text.find(_END_OF_BODY_KEY, end + 1)
+
+
+def _strip_values(text: str, places: Iterable[int]) -> str:
+    """A text in which the values that begin at these places are replaced, unless they are already."""
+    parts: list[str] = []
+    done = 0
+    for place in places:
+        if place < done or text[place] not in '"[{' or _STRIPPED.match(text, place):
+            continue
+        value, end = _VALUES.raw_decode(text, place)
+        told = value if isinstance(value, str) else text[place:end]
+        digest = sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+        parts += [text[done:place], f'{{"length": {len(told)}, "sha256": "{digest}"}}']
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text
 
 
 def _refuse_constant(name: str) -> NoReturn:

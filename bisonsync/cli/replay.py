@@ -83,11 +83,12 @@ def _replay_webhooks(
 ) -> None:
     """Apply webhook deliveries that are due, or that you choose.
 
-    Due: pending ones, failed ones whose next try has come, and those whose
-    workspace is registered by now. The options choose others, also some that
-    were applied: an event counts once however often it is replayed. TIME is a
-    day or a moment of the reporting time zone. Says first how many it means.
-    Exit 3 when a delivery failed in this run.
+    Due: pending ones, failed ones whose next try has come, those whose
+    workspace is registered by now, and mismatches that are none any more. The
+    options choose others, also some that were applied: an event counts once
+    however often it is replayed. TIME is a day or a moment of the reporting
+    time zone. Says first how many it means. Exit 3 when a delivery failed in
+    this run.
 
     \b
     Example:
@@ -151,6 +152,7 @@ def _replay_file(session: Session, name: str, asked: _Asked, limits: Limits, *, 
                 stream,
                 limits,
                 received_at=received_at,
+                keep_bodies=session.settings.webhooks.store_bodies,
                 upkeep=session.write_webhook_settings,
                 tell=lambda text: _tell(session, text),
             )
@@ -214,11 +216,11 @@ def _open(name: str) -> BinaryIO:
         raise UsageError(f"--from {name}: {error.strerror}", hint="give the path of a file, or - for stdin") from None
 
 
-def _written_at(stream: BinaryIO, now: datetime) -> datetime | None:
+def _written_at(stream: BinaryIO, now: datetime) -> datetime:
     """When a file was written: what its lines do not tell is then the same however often they are replayed."""
     about = os.fstat(stream.fileno())
     if not stat.S_ISREG(about.st_mode):
-        return None
+        return now
     return min(datetime.fromtimestamp(about.st_mtime, UTC), now)
 
 

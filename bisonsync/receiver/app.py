@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -56,12 +57,13 @@ class Counts:
 class Receiver:
     """The application. Everything in it belongs to the event loop's thread."""
 
-    def __init__(self, writer: Writer, watch: Watch, lines: Lines, *, version: str) -> None:
+    def __init__(self, writer: Writer, watch: Watch, lines: Lines, *, version: str, keep_bodies: bool) -> None:
         self.counts = Counts()
         self._writer = writer
         self._watch = watch
         self._lines = lines
         self._version = version
+        self._keep_bodies = keep_bodies
         self._held_bytes = 0
         self._requests = 0
         routes = [
@@ -135,7 +137,7 @@ class Receiver:
             access.size = len(body)
             if packed:
                 body = await _unpack(body, held)
-            read = await _parse(body)
+            read = await _parse(body, keep_bodies=self._keep_bodies)
             delivery = Delivery(read.text, "receiver", raw=read.raw, hook=owner, is_test=is_test)
             ticket = self._writer.submit(delivery, len(body))
             try:
@@ -229,11 +231,10 @@ async def _unpack(body: bytes, held: _Held) -> bytes:
     return unpacked
 
 
-async def _parse(body: bytes) -> payloads.Body:
+async def _parse(body: bytes, *, keep_bodies: bool) -> payloads.Body:
+    read = partial(payloads.read_body, body, keep_bodies=keep_bodies)
     try:
-        return (
-            payloads.read_body(body) if len(body) < _LONG_BYTES else await asyncio.to_thread(payloads.read_body, body)
-        )
+        return read() if len(body) < _LONG_BYTES else await asyncio.to_thread(read)
     except payloads.NotJson as error:
         raise Refused(400, error.reason) from None
 

@@ -35,6 +35,7 @@ class Plan:
     version: str
     log_json: bool
     quiet: bool
+    keep_bodies: bool = False
 
 
 class Server:
@@ -94,7 +95,7 @@ class Server:
 
         watch = Watch(self._connect(), self._plan.owners, monotonic=time.monotonic, tell=warn)
         writer = Writer(self._connect(), monotonic=time.monotonic, tell=warn, note=watch.note_write)
-        app = Receiver(writer, watch, self._lines, version=self._plan.version)
+        app = Receiver(writer, watch, self._lines, version=self._plan.version, keep_bodies=self._plan.keep_bodies)
         self._counts = app.counts
         server = self._uvicorn = uvicorn.Server(
             uvicorn.Config(

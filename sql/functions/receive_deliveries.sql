@@ -1,4 +1,4 @@
--- needs: apply_events, unwrap_delivery, processor_version, retry_delay, delivery_success
+-- needs: apply_events, unwrap_delivery, strip_deep_bodies, processor_version, retry_delay, delivery_success
 CREATE OR REPLACE FUNCTION bisonsync_private.receive_deliveries(
     p_received_ats timestamptz[],
     p_sources text[],
@@ -43,11 +43,19 @@ DECLARE
     one integer;
     reason text;
 BEGIN
-    SELECT array_agg(nextval('public.webhook_delivery_log_id_seq')), array_agg(coalesce(d.received_at, now()))
+    -- Those that came together came one after the other: of two events of an account the later one wins.
+    SELECT
+        array_agg(nextval('public.webhook_delivery_log_id_seq') ORDER BY d.place),
+        array_agg(coalesce(d.received_at, now() + (d.place - 1) * interval '1 microsecond') ORDER BY d.place)
     INTO ids, received_ats
-    FROM unnest(p_received_ats) AS d (received_at);
+    FROM unnest(p_received_ats) WITH ORDINALITY AS d (received_at, place);
     payloads := ARRAY(
-        SELECT u.unwrapped
+        SELECT CASE
+            -- Of all others the reader has looked through their whole text (payloads.py).
+            WHEN NOT s.store_bodies AND (sources[d.place] = 'sql' OR jsonb_typeof(u.unwrapped -> 'data') IS DISTINCT FROM 'object')
+                THEN bisonsync_private.strip_deep_bodies(u.unwrapped)
+            ELSE u.unwrapped
+        END
         FROM bisonsync_private.webhook_settings AS s
         CROSS JOIN unnest(p_payloads) WITH ORDINALITY AS d (payload, place)
         CROSS JOIN LATERAL bisonsync_private.unwrap_delivery(d.payload, s.store_bodies) AS u

@@ -115,6 +115,20 @@ def test_f19_what_comes_to_the_address_for_tests_counts_nowhere(
     assert (counted(conn), running.post(secrets[1], body(1)).text) == (0, "processed\n")
 
 
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_mail_bodies_are_stored_only_where_the_settings_say_so(db: str, conn: Connection, keep: str) -> None:
+    secret = register(conn)[1]
+    odd = b'{"event": {"type": 5, "n": 1e999}, "data": [{"thread": [{"text_body": "secret"}]}]}'
+    with receiver(db, BISONSYNC_WEBHOOKS__STORE_BODIES=keep) as running:
+        assert running.post(secret, odd).text == "dead\n"
+
+    stored = conn.execute(
+        "SELECT payload::text LIKE '%secret%', convert_from(payload_raw, 'UTF8') LIKE '%1e999%secret%' FROM"
+        " webhook_delivery_log"
+    ).fetchall()
+    assert stored == [(keep == "true", keep == "true")]
+
+
 def test_a_payload_of_another_workspace_than_the_secrets_is_never_applied(
     running: Receiver, secrets: dict[int, str], conn: Connection
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -71,6 +72,52 @@ def test_passes_on_what_jsonb_holds_as_it_came(text: str) -> None:
 )
 def test_replaces_what_jsonb_cannot_hold_and_keeps_the_bytes(text: str, cleaned: str) -> None:
     assert read_body(text.encode()) == Body(cleaned, text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "stripped"),
+    [
+        ('{"text_body":"secret"}', '{"text_body":@}'),
+        ('[ {"data" : [{"html_body" :  "secret", "a": 1.50}]}]', '[ {"data" : [{"html_body" :  @, "a": 1.50}]}]'),
+        ('{"raw_body": ["secret", {"text_body": "secret"}], "b": 2}', '{"raw_body": @, "b": 2}'),
+        ('{"email_body": {"html": "secret", "length": 6}}', '{"email_body": @}'),
+        ('{"text_body": {"length": "secret", "sha256": "secret"}}', '{"text_body": @}'),
+        ('{"text_body": "secret", "text_body": null}', '{"text_body": @, "text_body": null}'),
+        ('{"html\\u005fbody": "secret", "x": "\\/"}', '{"html\\u005fbody": @, "x": "\\/"}'),
+        ('{"\\u0068tml_body": {"text_body": "secret"}}', '{"\\u0068tml_body": @}'),
+        ('{"text_body": "sec\\u0000ret \\ud83d"}', '{"text_body": @}'),
+        ('{"n": 1e999, "text_body": "secret\\u0000"}', '{"n": "1e999", "text_body": @}'),
+    ],
+)
+def test_mail_bodies_are_replaced_wherever_they_stand_and_nothing_else_is(text: str, stripped: str) -> None:
+    read = read_body(text.encode())
+
+    pattern = re.escape(stripped).replace("@", r'\{"length": \d+, "sha256": "[0-9a-f]{64}"\}')
+    assert re.fullmatch(pattern, read.text)
+    assert b"secret" not in (read.raw or b"")
+    assert (read.raw is not None) == ("1e999" in text or "null" in text)
+    kept = read_body(text.encode(), keep_bodies=True)
+    assert text in (kept.text, (kept.raw or b"").decode())
+    again = read_body(read.raw or read.text.encode())
+    assert (again.text, again.raw) == (read.text, read.raw), "once is enough"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"text_body": null, "html_body": 5, "body": "kept", "x_text_body": "kept"}',
+        '{"a": "\\"text_body\\": \\"kept\\"", "x\\"html_body": "kept"}',
+        '["text_body", "kept", "html_body"]',
+    ],
+)
+def test_what_is_no_mail_body_is_kept(text: str) -> None:
+    assert read_body(text.encode()) == Body(text, None)
+
+
+def test_a_byte_order_mark_before_a_mail_body_stays_before_it() -> None:
+    read = read_body(b'\xef\xbb\xbf{"n": 1e999, "text_body": "secret"}')
+
+    assert read.raw is not None and read.raw.startswith(b'\xef\xbb\xbf{"n": 1e999, "text_body": {"length": 6, ')
 
 
 def test_an_exponent_with_zeros_in_front_is_read_by_its_value() -> None:

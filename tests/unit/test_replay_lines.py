@@ -49,6 +49,12 @@ def read_one(tmp_path: Path, line: Any) -> Line | Broken:
     return found
 
 
+def write(tmp_path: Path, *lines: Any) -> Path:
+    path = tmp_path / "several.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
 def broken(tmp_path: Path, line: Any) -> str:
     found = read_one(tmp_path, line)
     assert isinstance(found, Broken)
@@ -67,7 +73,8 @@ def test_a_payload_of_whatever_shape_stays_as_it_is(tmp_path: Path, line: Any) -
 
     assert found.kind == "payload"
     assert json.loads(found.delivery.payload) == line
-    assert (found.delivery.source, found.delivery.received_at, found.delivery.hook) == ("file", WRITTEN, None)
+    assert (found.delivery.source, found.delivery.hook) == ("file", None)
+    assert found.delivery.received_at == WRITTEN + timedelta(microseconds=1)
     assert found.delivery.raw is None
 
 
@@ -91,9 +98,39 @@ def test_a_row_of_the_log_stays_what_its_payload_does_not_say(tmp_path: Path) ->
     legacy = whole(tmp_path, {**LOG_ROW, "source": "legacy", "hook_instance": None, "hook_workspace_id": None})
 
     assert (legacy.delivery.source, legacy.delivery.hook) == ("legacy", None)
-    assert whole(tmp_path, {**LOG_ROW, "status": "mismatch"}).delivery.is_mismatch
     assert whole(tmp_path, {**LOG_ROW, "status": "test"}).delivery.is_test
-    assert whole(tmp_path, {**LOG_ROW, "payload_raw": "\\x7b00ff"}).delivery.raw == b"\x7b\x00\xff"
+    assert whole(tmp_path, {**LOG_ROW, "payload_raw": f"\\x{b'[1e999]'.hex()}"}).delivery.raw == b"[1e999]"
+
+
+def test_a_mismatch_is_judged_again_where_the_row_tells_by_whose_address_it_came(tmp_path: Path) -> None:
+    row = {**LOG_ROW, "status": "mismatch"}
+
+    assert not whole(tmp_path, row).delivery.is_mismatch
+    assert whole(tmp_path, {**row, "hook_workspace_id": None}).delivery.is_mismatch
+
+
+@pytest.mark.parametrize("keep_bodies", [False, True])
+def test_mail_bodies_are_kept_only_where_they_are_to_be(tmp_path: Path, keep_bodies: bool) -> None:
+    payload = {"event": {}, "data": [{"text_body": "secret", "n": "\0"}]}
+    raw = json.dumps(payload).encode()
+    path = write(tmp_path, payload, {**LOG_ROW, "payload": payload, "payload_raw": f"\\x{raw.hex()}"}, EVENT_ROW)
+
+    with path.open("rb", buffering=0) as stream:
+        lines = read_lines(stream, received_at=WRITTEN, now=NOW, check=lambda: None, keep_bodies=keep_bodies)
+        found = [line.delivery for line in lines if isinstance(line, Line)]
+
+    assert len(found) == 3
+    for delivery in found[:2]:
+        assert ("secret" in delivery.payload, b"secret" in (delivery.raw or b"")) == (keep_bodies, keep_bodies)
+        assert b'"n": "\\u0000"' in (delivery.raw or b"")
+
+
+def test_what_tells_no_time_came_line_by_line(tmp_path: Path) -> None:
+    path = write(tmp_path, EVENT, EVENT_ROW, EVENT)
+
+    times = [line.delivery.received_at for line in read(path) if isinstance(line, Line) and line.kind == "payload"]
+
+    assert times == [WRITTEN + timedelta(microseconds=number) for number in (1, 3)]
 
 
 def test_a_row_of_the_event_list_was_received_when_it_was_made(tmp_path: Path) -> None:
@@ -124,7 +161,7 @@ def test_numbers_and_spaces_in_a_row_are_not_touched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
         (b'{"a":NaN}', "not JSON: NaN is no number there"),
         (b"[" * 65 + b"]" * 65, "nested deeper than 64"),
         (b'"\xff"', "not UTF-8: byte 2 fits nowhere"),
@@ -132,6 +169,10 @@ def test_numbers_and_spaces_in_a_row_are_not_touched(tmp_path: Path) -> None:
         ({**LOG_ROW, "received_at": "yesterday"}, "received_at is no time"),
         ({**LOG_ROW, "received_at": 5}, "received_at is no time"),
         ({**LOG_ROW, "payload_raw": "\\xzz"}, "payload_raw is not \\x and hexadecimal digits"),
+        (
+            {**LOG_ROW, "payload_raw": "\\x7b"},
+            "payload_raw is not JSON: Expecting property name enclosed in double quotes at column 2",
+        ),
         ({**EVENT_ROW, "created_at": "2026-05-06T13:00:01Z"}, "created_at lies in the future"),
     ],
 )
@@ -179,7 +220,7 @@ def test_a_pipe_is_read_as_it_is_written_and_a_stop_is_heard_while_it_is_silent(
         raise Stopped(15)
 
     with os.fdopen(reading, "rb", buffering=0) as stream, os.fdopen(writing, "wb", buffering=0) as other:
-        lines = read_lines(stream, received_at=None, now=NOW, check=check)
+        lines = read_lines(stream, received_at=NOW, now=NOW, check=check)
         other.write(b'{"a":1}\n')
         first = next(lines)
         with pytest.raises(Stopped):

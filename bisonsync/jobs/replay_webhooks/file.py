@@ -22,7 +22,10 @@ _HINT = "put it right and replay the file again: what is stored already counts o
 
 
 class FileDeliveries:
-    """The lines of a file, up to a number of them. ``received_at`` is for lines that do not tell it."""
+    """The lines of a file, up to a number of them. ``received_at`` is for lines that do not tell it.
+
+    ``keep_bodies``: mail bodies in them are stored.
+    """
 
     def __init__(
         self,
@@ -31,8 +34,9 @@ class FileDeliveries:
         notes: Notes,
         stream: BinaryIO,
         *,
-        received_at: datetime | None,
+        received_at: datetime,
         limit: int | None,
+        keep_bodies: bool,
     ) -> None:
         self._run = run
         self._crew = crew
@@ -40,13 +44,21 @@ class FileDeliveries:
         self._stream = stream
         self._received_at = received_at
         self._limit = limit
+        self._keep_bodies = keep_bodies
         self._broken: list[Broken] = []
         self.kinds: Counter[str] = Counter()
 
     def items(self) -> Iterator[Line]:
         """Those that can be stored; the others are kept for ``problems``."""
         now = self._run.clock.now()
-        for line in read_lines(self._stream, received_at=self._received_at, now=now, check=self._crew.check):
+        lines = read_lines(
+            self._stream,
+            received_at=self._received_at,
+            now=now,
+            check=self._crew.check,
+            keep_bodies=self._keep_bodies,
+        )
+        for line in lines:
             self._notes.counts["chosen"] += 1
             if isinstance(line, Broken):
                 self._break(line)

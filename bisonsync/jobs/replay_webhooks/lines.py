@@ -58,12 +58,17 @@ class NotReadable(Exception):
 
 
 def read_lines(
-    stream: BinaryIO, *, received_at: datetime | None, now: datetime, check: Callable[[], None]
+    stream: BinaryIO,
+    *,
+    received_at: datetime,
+    now: datetime,
+    check: Callable[[], None],
+    keep_bodies: bool = False,
 ) -> Iterator[Line | Broken]:
     """Read a file line by line, never more of it than a line; blank lines are passed over.
 
-    ``received_at`` is for lines that do not tell it. ``check`` is called while a pipe gives nothing, and may raise.
-    Raises NotReadable.
+    ``received_at`` is for lines that do not tell it: each counts as received a moment after the one before. ``check``
+    is called while a pipe gives nothing, and may raise. Raises NotReadable.
     """
     buffered = io.BufferedReader(_Patient(stream, check), _READ_BYTES)
     lines = _split(gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered)
@@ -79,7 +84,7 @@ def read_lines(
         if len(line) > MAX_BYTES:
             yield Broken(number, f"larger than {MAX_BYTES // 1024 // 1024} MiB")
         elif line.strip():
-            yield _read_line(number, line, received_at, now)
+            yield _read_line(number, line, received_at + number * timedelta.resolution, now, keep_bodies=keep_bodies)
 
 
 class _Patient(io.RawIOBase):
@@ -106,11 +111,11 @@ def _split(stream: io.BufferedIOBase) -> Iterator[bytes]:
             pass
 
 
-def _read_line(number: int, line: bytes, received_at: datetime | None, now: datetime) -> Line | Broken:
+def _read_line(number: int, line: bytes, received_at: datetime, now: datetime, *, keep_bodies: bool) -> Line | Broken:
     try:
-        body = read_body(line)
+        body = read_body(line, keep_bodies=keep_bodies)
     except NotJson as error:
-        return Broken(number, error.reason)
+        return Broken(number, error.reason_in_line)
     parts = {} if _PLAIN.match(body.text) else _parts(body.text)
     if "event" in parts or "payload" not in parts:
         delivery = Delivery(body.text, "file", raw=body.raw, received_at=received_at)
@@ -119,11 +124,11 @@ def _read_line(number: int, line: bytes, received_at: datetime | None, now: date
     parts = parts if body.raw is None else _parts(line.decode("utf-8-sig"))
     try:
         if "received_at" in parts:
-            return Line(number, "log row", len(line), _of_log_row(parts, now))
+            return Line(number, "log row", len(line), _of_log_row(parts, now, keep_bodies=keep_bodies))
         if "created_at" in parts:
-            return Line(number, "event row", len(line), _of_event_row(parts, now))
+            return Line(number, "event row", len(line), _of_event_row(parts, now, keep_bodies=keep_bodies))
     except NotJson as error:
-        return Broken(number, error.reason)
+        return Broken(number, error.reason_in_line)
     delivery = Delivery(body.text, "file", raw=body.raw, received_at=received_at)
     return Line(number, "payload", len(line), delivery)
 
@@ -159,7 +164,7 @@ def _skip(text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _of_log_row(parts: dict[str, _Part], now: datetime) -> Delivery:
+def _of_log_row(parts: dict[str, _Part], now: datetime, *, keep_bodies: bool) -> Delivery:
     """An exported row of the log: what it came with stays so, what became of it is found out again. Raises NotJson."""
     payload = parts["payload"]
     if payload.value is None:
@@ -167,21 +172,22 @@ def _of_log_row(parts: dict[str, _Part], now: datetime) -> Delivery:
     status, source = (_text(parts, name) for name in ("status", "source"))
     instance, number = _text(parts, "hook_instance"), _text(parts, "hook_workspace_id")
     hook = (instance, int(number)) if instance and number and re.fullmatch(r"[0-9]{1,18}", number) else None
-    body = read_body(payload.text.encode())
+    body = read_body(payload.text.encode(), keep_bodies=keep_bodies)
     return Delivery(
         body.text,
         "legacy" if source == "legacy" else "file",
-        raw=_bytes(parts) or body.raw,
+        raw=_bytes(parts, keep_bodies=keep_bodies) or body.raw,
         received_at=_moment(parts, "received_at", now),
         hook=hook,
         is_test=status == "test",
-        is_mismatch=status == "mismatch",
+        # By whose address it came is all that could tell that it is none.
+        is_mismatch=status == "mismatch" and hook is None,
     )
 
 
-def _of_event_row(parts: dict[str, _Part], now: datetime) -> Delivery:
+def _of_event_row(parts: dict[str, _Part], now: datetime, *, keep_bodies: bool) -> Delivery:
     """A row of the platform's event list: received when it was made, hence the same whenever it is read."""
-    body = read_body(parts["payload"].text.encode())
+    body = read_body(parts["payload"].text.encode(), keep_bodies=keep_bodies)
     return Delivery(body.text, "file", raw=body.raw, received_at=_moment(parts, "created_at", now))
 
 
@@ -190,13 +196,15 @@ def _text(parts: dict[str, _Part], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _bytes(parts: dict[str, _Part]) -> bytes | None:
-    """The bytes of payload_raw, which is exported as \\x and hexadecimal digits."""
+def _bytes(parts: dict[str, _Part], *, keep_bodies: bool) -> bytes | None:
+    """The bytes of payload_raw, which is exported as \\x and hexadecimal digits; mail bodies in them replaced."""
     text = _text(parts, "payload_raw")
     if text is None:
         return None
     try:
-        return bytes.fromhex(text.removeprefix("\\x"))
+        return read_body(bytes.fromhex(text.removeprefix("\\x")), keep_bodies=keep_bodies).raw
+    except NotJson as error:
+        raise NotJson(f"payload_raw is {error.reason_in_line}") from None
     except ValueError:
         raise NotJson("payload_raw is not \\x and hexadecimal digits") from None
 
