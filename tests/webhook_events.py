@@ -241,7 +241,8 @@ class _Telling:
             fate,  # type: ignore[arg-type]
             self.tenant,
             self.kind,
-            self.at,
+            # Its mailbox's time tells it from others, not when it happened.
+            None if self.kind in (*ACCOUNTS, *WARMUP) else self.at,
             self.lead,
             self.data["sender_email"]["id"] if self.kind in (*ACCOUNTS, *WARMUP) else None,
             reply_uuid=self.data["reply"].get("uuid") if self.kind in REPLIES else None,

@@ -47,7 +47,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened, or that somebody sent. ``at``: None where only its arrival tells when."""
+    """One thing that happened, or that somebody sent. ``at``: None where its arrival tells when."""
 
     number: int
     fate: Fate

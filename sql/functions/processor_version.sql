@@ -3,7 +3,7 @@ RETURNS integer
 LANGUAGE sql
 IMMUTABLE
 AS $$
-    SELECT 1
+    SELECT 2
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.processor_version() IS
