@@ -220,9 +220,10 @@ def _facts(found: DeliveryDetail) -> list[tuple[str, str]]:
         ("effect", _effect(found)),
     ]
     if found.payload_raw_bytes is not None:
-        facts.append(("raw", f"{found.payload_raw_bytes:,} bytes as they came: jsonb cannot hold them"))
+        facts.append(("raw", f"{found.payload_raw_bytes:,} bytes as they came, for jsonb cannot hold them"))
     if found.payload is None:
-        facts.append(("payload", "none: pruned"))
+        is_open = found.status in ("pending", "failed", "dead", "unknown_workspace", "mismatch")
+        facts.append(("payload", "none: it came without" if is_open else "none: pruned, or it came without"))
     return facts
 
 

@@ -1,3 +1,4 @@
+-- needs: is_settled
 CREATE OR REPLACE FUNCTION bisonsync_private.chosen_deliveries(
     p_since timestamptz,
     p_until timestamptz,
@@ -21,7 +22,9 @@ RETURNS TABLE (
 LANGUAGE sql
 STABLE
 AS $$
-    SELECT l.id, l.received_at, l.status, l.event_type, l.bison_instance, l.bison_workspace_id, l.payload IS NULL
+    SELECT l.id, l.received_at, l.status, l.event_type, l.bison_instance, l.bison_workspace_id,
+        -- What is not settled and has none never had one.
+        l.payload IS NULL AND bisonsync_private.is_settled(l.status)
     FROM public.webhook_delivery_log AS l
     WHERE
         (p_since IS NULL OR l.received_at >= p_since)

@@ -1,4 +1,4 @@
--- needs: apply_events, processor_version, retry_delay, delivery_success
+-- needs: apply_events, processor_version, retry_delay, delivery_success, is_settled, strip_deep_bodies
 CREATE OR REPLACE FUNCTION bisonsync_private.process_deliveries(p_ids bigint[], p_received_ats timestamptz[])
 RETURNS TABLE (
     id bigint,
@@ -26,8 +26,9 @@ DECLARE
     sources text[];
     hook_instances text[];
     hook_workspace_ids bigint[];
-    statuses text[];
+    forced_verdicts text[];
     payloads jsonb[];
+    store_bodies boolean;
     began_at timestamptz := clock_timestamp();
     one integer;
     reason text;
@@ -45,24 +46,27 @@ BEGIN
                 WHEN l.source = 'legacy' AND l.dedup_key IS NOT NULL THEN l.bison_workspace_id ELSE l.hook_workspace_id
             END
         ),
-        array_agg(l.status), array_agg(l.payload)
-    INTO ids, received_ats, sources, hook_instances, hook_workspace_ids, statuses, payloads
+        -- Of whose address it came to nothing is known any more: nobody can tell that it is that one's.
+        array_agg(CASE WHEN l.status = 'mismatch' AND l.hook_instance IS NULL THEN 'mismatch' END),
+        array_agg(l.payload)
+    INTO ids, received_ats, sources, hook_instances, hook_workspace_ids, forced_verdicts, payloads
     FROM (
         SELECT d.*
         FROM unnest(p_ids, p_received_ats) AS c (id, received_at)
         INNER JOIN public.webhook_delivery_log AS d ON d.id = c.id AND d.received_at = c.received_at
-        -- A mismatch is never applied, and a test is nobody's event. What was pruned cannot be read again.
-        -- Ignored by no version of the rules: somebody discarded it.
+        -- A test is nobody's event. Ignored by no version of the rules: somebody discarded it. What was pruned cannot be
+        -- read again; only what is settled is, so that anything else without a payload came without one.
         WHERE
-            d.status NOT IN ('mismatch', 'test')
+            d.status <> 'test'
             AND NOT (d.status = 'ignored' AND d.processor_version IS NULL)
-            AND d.payload IS NOT NULL
+            AND (d.payload IS NOT NULL OR NOT bisonsync_private.is_settled(d.status))
         ORDER BY d.id
         FOR UPDATE OF d SKIP LOCKED
     ) AS l;
     IF ids IS NULL THEN
         RETURN;
     END IF;
+    SELECT s.store_bodies INTO store_bodies FROM bisonsync_private.webhook_settings AS s;
 
     BEGIN
         RETURN QUERY
@@ -72,6 +76,11 @@ BEGIN
             bison_instance = e.bison_instance,
             bison_workspace_id = e.bison_workspace_id,
             workspace_name = e.workspace_name,
+            -- One that was stored before all shapes were looked through.
+            payload = CASE
+                WHEN e.verdict = 'dead' AND NOT store_bodies THEN bisonsync_private.strip_deep_bodies(l.payload)
+                ELSE l.payload
+            END,
             occurred_at = e.occurred_at,
             occurred_rule = e.occurred_rule,
             dedup_key = e.dedup_key,
@@ -83,11 +92,13 @@ BEGIN
             next_attempt_at = CASE WHEN e.verdict = 'unknown_workspace' THEN now() + interval '1 hour' END,
             error_message = e.reason,
             processing_time_ms = 1000 * extract(EPOCH FROM clock_timestamp() - began_at) / cardinality(ids),
-            processed_at = now(),
+            -- One that stays a mismatch is as old as before.
+            processed_at = CASE
+                WHEN l.status = 'mismatch' AND e.verdict = 'mismatch' THEN l.processed_at ELSE now()
+            END,
             processor_version = bisonsync_private.processor_version()
         FROM bisonsync_private.apply_events(
-            ids, received_ats, sources, hook_instances, hook_workspace_ids, array_fill(NULL::text, ARRAY[cardinality(ids)]),
-            payloads, true
+            ids, received_ats, sources, hook_instances, hook_workspace_ids, forced_verdicts, payloads, true
         ) AS e
         WHERE
             l.id = e.id
@@ -136,4 +147,4 @@ END
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.process_deliveries(bigint[], timestamptz[]) IS
-    'Applies stored deliveries, or applies them again by today''s rules, in the caller''s transaction; one row for each that it decided. Those that another transaction holds, and those that must never be applied, are left out. One that cannot be applied is tried again later (retry_delay), then dead, and the others are applied without it.';
+    'Applies stored deliveries, or applies them again by today''s rules, in the caller''s transaction; one row for each that it decided. Those that another transaction holds, tests, and those that were discarded or pruned are left out. One that cannot be applied is tried again later (retry_delay), then dead, and the others are applied without it.';
