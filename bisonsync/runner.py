@@ -31,7 +31,6 @@ from bisonsync.errors import (
 )
 from bisonsync.output import Output
 from bisonsync.run import (
-    NOTICE,
     STOP_GRACE_SECONDS,
     VERDICTS,
     InstanceAccess,
@@ -296,6 +295,7 @@ class Session:
             timezone=settings.reporting_timezone,
             store_bodies=settings.webhooks.store_bodies,
             base_urls={name: instance.base_url for name, instance in settings.instances.items()},
+            former_urls={name: instance.former_urls for name, instance in settings.instances.items()},
         )
 
     def open_ledger(self) -> None:
@@ -533,11 +533,9 @@ class Session:
             # Nothing that cron would have to mail: health tells what does not pass by itself.
             for warning in result.warnings:
                 self.output.log(warning, level="warning")
-        for notice in (p for p in problems if p.kind == NOTICE):
-            self.output.log(f"{notice.message} → {notice.hint}", level="warning")
         # What another run is doing is no mail from cron.
         told = [p for p in problems if p.exit_code or not (self.options.quiet and p.kind == LeaseBusy.kind)]
-        self.output.problems([(p.message, p.hint, p.workspace) for p in told if p.kind != NOTICE])
+        self.output.problems([(p.message, p.hint, p.workspace) for p in told])
 
     def _close_ledger(self, result: Result, verdict: str, code: int) -> Result:
         """Close the ledger row; the result with the counts that the ledger has."""

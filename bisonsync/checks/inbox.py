@@ -27,13 +27,12 @@ from bisonsync.store.health_webhooks import Backlog, DeadReason, Mismatch, Unkno
 
 NAME = "inbox"
 # ``warning`` and ``critical``: how long the oldest delivery has been due. ``dead`` and ``many_dead``: how many there
-# may be. ``mismatch`` and ``types``: how long a mismatch and a type that is not known are told of.
+# may be. ``types``: how long a type that is not known is told of.
 LIMITS: Mapping[str, Limit] = {
     "warning": Limit(600, "s"),
     "critical": Limit(3600, "s"),
     "dead": Limit(0),
     "many_dead": Limit(100),
-    "mismatch": Limit(3 * 86_400, "s"),
     "types": Limit(86_400, "s"),
 }
 # Types that hosts are known to send and that change nothing here: nobody has to do anything about them.
@@ -64,11 +63,10 @@ def look(look: Look) -> CheckResult:
     limits = look.limits[NAME]
     if not look.read(health_webhooks.has_deliveries):
         return _empty(look, limits)
-    mismatches_since = look.now - timedelta(seconds=limits["mismatch"].value)
     types_since = look.now - timedelta(seconds=limits["types"].value)
     backlog = look.read(lambda conn: health_webhooks.sum_backlog(conn, look.now))
     told = [
-        *_judge_mismatches(look, look.read(lambda conn: health_webhooks.list_mismatches(conn, mismatches_since))),
+        *_judge_mismatches(look, look.read(health_webhooks.list_mismatches)),
         *_judge_backlog(look, limits, backlog),
         *_judge_dead(limits, look.read(health_webhooks.list_dead)),
         *_judge_unregistered(look, look.read(health_webhooks.list_unregistered)),
@@ -110,8 +108,12 @@ def _judge_mismatches(look: Look, rows: Sequence[Mismatch]) -> list[_Told]:
     told: list[_Told] = []
     for row in rows:
         count = _count(row.deliveries, "mismatch", "mismatches")
-        detail = f"{count}, the last {_ago(look, row.last_at)}: {short(row.reason)}"
-        hint = f"bisonsync inbox list --status mismatch; bisonsync webhooks list -w {label(row.key)}"
+        since = f" (the first {_ago(look, row.first_at)})" if row.deliveries > 1 else ""
+        detail = f"{count}, the last {_ago(look, row.last_at)}{since}: {short(row.reason)}"
+        hint = (
+            f"bisonsync inbox list --status mismatch; bisonsync webhooks list -w {label(row.key)};"
+            " if the host in it is this instance, add its address to former_urls"
+        )
         # Of no workspace: its client's own channel must not hear of another.
         told.append(_Told(Finding(named(row.key, row.name), CRITICAL, detail, kinds=("mismatch",)), hint))
     return told
@@ -145,7 +147,10 @@ def _judge_unregistered(look: Look, rows: Sequence[Unregistered]) -> list[_Told]
         count = _count(row.deliveries, "delivery waits", "deliveries wait")
         detail = f"not registered, {count} for that, the first came {_ago(look, row.first_at)}"
         finding = Finding(_unregistered(row), WARNING, detail, kinds=("unregistered",))
-        told.append(_Told(finding, "bisonsync workspaces discover; bisonsync replay-webhooks"))
+        hint = "bisonsync workspaces discover; bisonsync replay-webhooks"
+        if row.bison_instance is None and row.bison_workspace_id is not None:
+            hint = f"if the host it came from is an instance of yours, add its address to former_urls; else {hint}"
+        told.append(_Told(finding, hint))
     return told
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from bisonsync.store.inbox import Filter
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="The deliveries.")]
-RETRY_COUNTS = ("retried", "processed", "duplicate", "ignored", "unknown_workspace", "failed", "dead")
+RETRY_COUNTS = (
+    *("retried", "processed", "duplicate", "ignored", "test", "unknown_workspace", "failed", "dead", "mismatch"),
+)
 
 dead_letters = group(no_args_is_help=True, add_completion=False)
 
@@ -39,8 +41,8 @@ def dead_letters_() -> None:
 def dead_letters_list(options: Options, event: Event = None, limit: Limit = 20) -> None:
     """List dead deliveries, and apart those of another workspace (mismatch).
 
-    A mismatch came to the address of one workspace with an event of another:
-    it is never applied.
+    A mismatch came to the address of one workspace with an event of another,
+    or of an unknown host: it is not applied unless the settings change.
 
     \b
     Example:
@@ -54,7 +56,7 @@ def dead_letters_list(options: Options, event: Event = None, limit: Limit = 20) 
         session.require_schema()
         found = job.list_letters(session.db, _fit(session, event), limit=limit)
         counts = {status: found.total(status) for status in job.LETTERS}
-        titles = {"dead": "dead", "mismatch": "of another workspace than their address: never applied"}
+        titles = {"dead": "dead", "mismatch": "of another workspace than their address: not applied"}
         for status, title in titles.items():
             rows = [row for row in found.rows if row.status == status]
             if rows:
@@ -98,7 +100,9 @@ def dead_letters_retry(
 ) -> None:
     """Apply dead deliveries again, at once, as if they were new.
 
-    Exit 3 if one is dead or failed again.
+    With --all also the mismatches that are none any more, now that base_url,
+    former_urls or the registry is put right; by its ID any mismatch is judged
+    again. Exit 3 if one is dead or failed again, 8 if one still mismatches.
 
     \b
     Example:
@@ -110,7 +114,9 @@ def dead_letters_retry(
     def body(session: Session) -> Result:
         from bisonsync.jobs import dead_letters as job
 
-        return session.alone(lambda run: job.retry(run, _fit(session, event, ids)))
+        return session.alone(
+            lambda run: job.retry(run, _fit(session, event, ids), upkeep=session.write_webhook_settings)
+        )
 
     execute(options, "dead-letters-retry", body, counts=RETRY_COUNTS)
 

@@ -25,6 +25,7 @@ PULL_COUNTS = (
     "failed",
     "mismatch",
     "left_out",
+    "judged_again",
     "pages",
     "requests",
     "retries",
@@ -69,6 +70,7 @@ def _policy(session: Session) -> Policy:
         interval_seconds=max(1, round(interval.total_seconds())),
         workspace_deadline_min_seconds=polling.workspace_deadline_min.total_seconds(),
         workspace_deadline_per_1000_seconds=polling.workspace_deadline_per_1000.total_seconds(),
+        keep_bodies=session.settings.webhooks.store_bodies,
     )
 
 

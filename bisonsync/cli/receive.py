@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bisonsync.receiver.server import Plan, Server
     from bisonsync.receiver.workers import Crew, Pipe
     from bisonsync.run import Result
-    from bisonsync.store.db import Connection, Database
+    from bisonsync.store.db import Database
 
 RECEIVE_COUNTS = ("requests", "stored", "refused", "unavailable")
 # With two connections for each worker it stays below the ten that a database is asked for.
@@ -84,6 +84,7 @@ def _receive(session: Session, host: str, port: int, workers: int) -> Result:
         _version(),
         log_json=options.log_json,
         quiet=options.quiet or options.as_json,
+        keep_bodies=session.settings.webhooks.store_bodies,
     )
     lines = Lines(as_json=plan.log_json, quiet=plan.quiet)
     try:
@@ -145,20 +146,9 @@ def _keep_up(session: Session, lines: Lines) -> None:
 
     Raises DatabaseError; for partitions only where today has no place.
     """
-    from bisonsync.store import partitions, webhooks
+    from bisonsync.store import partitions
 
-    settings = session.settings
-    base_urls = {name: instance.base_url for name, instance in settings.instances.items()}
-
-    def work(conn: Connection) -> None:
-        webhooks.write_settings(
-            conn,
-            timezone=settings.reporting_timezone,
-            store_bodies=settings.webhooks.store_bodies,
-            base_urls=base_urls,
-        )
-
-    session.control.run(work)
+    session.control.run(session.write_webhook_settings)
     ahead = partitions.make_days(partitions.briefly(session.control))
     if ahead.warning:
         lines.say(ahead.warning, level="warning")

@@ -16,7 +16,7 @@ from bisonsync.store.webhooks import Outcome
 
 LETTERS = ("dead", "mismatch")
 # How a delivery may end that is tried again.
-ENDS = ("processed", "duplicate", "ignored", "unknown_workspace", "failed", "dead")
+ENDS = ("processed", "duplicate", "ignored", "test", "unknown_workspace", "failed", "dead", "mismatch")
 BATCH = 200
 LOCK_ATTEMPTS = 5
 IDS_NAMED = 5
@@ -54,13 +54,17 @@ def list_letters(database: Database, fit: Filter, *, limit: int) -> Letters:
     return database.run(read)
 
 
-def retry(run: Run, fit: Filter) -> Result:
-    """Make dead deliveries as if they were new and apply them, in batches that are committed one by one.
+def retry(run: Run, fit: Filter, *, upkeep: Callable[[Connection], None]) -> Result:
+    """Apply dead deliveries as if they were new, in batches that are committed one by one.
 
-    What fails again begins its schedule of retries anew, or is dead again at once. In a dry run only counts.
+    What fails again begins its schedule of retries anew, or is dead again at once. Those of another workspace are
+    judged again: each that is asked for by its id, else the ones that are none any more. ``upkeep`` is done first: it
+    hands the settings that may have been put right to the rules. In a dry run only counts.
     """
-    problems = _refuse(run, fit, ("dead",))
-    fit = replace(fit, statuses=("dead",))
+    if not run.dry_run:
+        run.db.run(upkeep, lock_attempts=LOCK_ATTEMPTS)
+    problems = _refuse(run, fit, LETTERS)
+    fit = replace(fit, statuses=("dead",) if fit.ids is None else LETTERS)
     if run.dry_run:
         return _planned(run, fit, "would be tried again", problems)
 
@@ -76,7 +80,7 @@ def retry(run: Run, fit: Filter) -> Result:
     said = ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in ENDS if counts[status])
     return Result(
         counts,
-        problems=(*problems, *_failed_again(outcomes), *_left_over(run, fit, ids, end)),
+        problems=(*problems, *_failed_again(outcomes), *_mismatched_again(outcomes), *_left_over(run, fit, ids, end)),
         committed=bool(ids),
         summary=f"{len(ids)} tried again" + (f": {said}" if said else ""),
         details={"deliveries": [_as_json(outcome) for outcome in outcomes]},
@@ -120,15 +124,10 @@ def _refuse(run: Run, fit: Filter, statuses: Sequence[str]) -> list[Problem]:
                 f"there is no delivery {delivery_id}", hint="see 'bisonsync dead-letters list'"
             )
             problems.append(Problem.of(error))
-        elif status == "mismatch" and "mismatch" not in statuses:
-            error = GuardRefused(
-                f"delivery {delivery_id} is of another workspace than the address it came to: it is never applied",
-                hint=f"see 'bisonsync dead-letters show {delivery_id}'; then discard it",
-            )
-            problems.append(Problem.of(error))
         elif status not in statuses:
             hint = f"see 'bisonsync inbox show {delivery_id}'"
-            problems.append(Problem("not_dead", f"delivery {delivery_id} is {status}, not dead: left as it is", hint))
+            said = f"delivery {delivery_id} is {status}, not {' or '.join(statuses)}: left as it is"
+            problems.append(Problem("not_dead", said, hint))
     return problems
 
 
@@ -188,6 +187,18 @@ def _failed_again(outcomes: Sequence[Outcome]) -> list[Problem]:
         )
         for (status, kind, reason), ids in grouped.items()
     ]
+
+
+def _mismatched_again(outcomes: Sequence[Outcome]) -> list[Problem]:
+    found = [outcome for outcome in outcomes if outcome.status == "mismatch"]
+    if not found:
+        return []
+    ids = [outcome.id for outcome in found]
+    said = f"{_ids(ids)}: {'is' if len(ids) == 1 else 'are'} still of another workspace: {found[0].error_message}"
+    hint = (
+        "put base_url or former_urls of the instance right and retry, or discard: 'bisonsync dead-letters discard ID'"
+    )
+    return [Problem.of(GuardRefused(said, hint=hint))]
 
 
 def _left_over(run: Run, fit: Filter, done: Sequence[int], end: Sequence[Problem]) -> list[Problem]:

@@ -39,7 +39,7 @@ from bisonsync.run import (
 )
 from bisonsync.store import event_pulls, leases, partitions
 from bisonsync.store.db import Connection
-from bisonsync.store.event_pulls import Counts, Pull
+from bisonsync.store.event_pulls import Counts, Mismatches, Pull
 from bisonsync.store.partitions import Ahead
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.webhooks import Delivery, Outcome
@@ -53,7 +53,17 @@ WHOLE_EVERY = timedelta(days=1)
 # Read between two looks at whose the token is, stored together: what a kill costs, and what the memory holds.
 PAGES_PER_PART = 40
 ROWS_PER_PART = 15 * PAGES_PER_PART
+JUDGED_PER_COMMIT = 500
 MISSING_ROUTE = 404
+# In the summary where there are any.
+TOLD_WHERE_ANY = {
+    "duplicate": "duplicate",
+    "ignored": "ignored",
+    "failed": "failed",
+    "mismatch": "of another workspace",
+    "left_out": "left out",
+    "judged_again": "judged again",
+}
 LOOK_SECONDS = 0.2
 
 
@@ -64,6 +74,7 @@ class Policy:
     interval_seconds: int
     workspace_deadline_min_seconds: float
     workspace_deadline_per_1000_seconds: float
+    keep_bodies: bool = False
 
 
 @dataclass
@@ -160,40 +171,49 @@ def advanced(pull: Pull, part: Part, now: datetime) -> Pull:
     return replace(pull, pulled_until=top)
 
 
-def delivery_of(event: StoredEvent, key: WorkspaceKey, now: datetime) -> Delivery:
+def delivery_of(event: StoredEvent, key: WorkspaceKey, now: datetime, *, keep_bodies: bool = False) -> Delivery:
     """An event of the log as a delivery that came when the host stored it, as far as that can be."""
     text = json.dumps(event.payload)
     try:
-        body = read_body(text.encode())
+        body = read_body(text.encode(), keep_bodies=keep_bodies)
     except NotJson:
         # Nested too deep, or infinite: what can be kept of it, for whoever looks at the dead letters.
-        body = read_body(json.dumps(clean_value(event.payload)).encode())
+        body = read_body(json.dumps(clean_value(event.payload)).encode(), keep_bodies=keep_bodies)
     received_at = now if event.created_at is None else min(event.created_at, now)
     return Delivery(body.text, "events", raw=body.raw, received_at=received_at, hook=key)
 
 
-def problems_of(name: str, unapplied: Sequence[Outcome]) -> tuple[Problem, ...]:
-    """What was stored of a workspace and could not be applied; ``name`` is the workspace's."""
+def problems_of(name: str, unapplied: Sequence[Outcome], mismatches: Mismatches | None = None) -> tuple[Problem, ...]:
+    """What was stored of a workspace now and could not be applied, and what lies there of another one."""
     problems: list[Problem] = []
-    for statuses, kind, exit_code, what, hint in (
-        (("mismatch",), "mismatch", GuardRefused.exit_code, "are of another workspace", "inbox list"),
-        (("failed", "dead"), "event", 3, "could not be applied", "dead-letters list"),
-    ):
-        found = [outcome for outcome in unapplied if outcome.status in statuses]
-        if found:
-            first = found[0]
-            # What Postgres says of one that failed may quote its values.
-            why = f", {first.error_message}" if first.status != "failed" else ""
-            said = f"{first.event_type or 'no type'}{why}"
-            problems.append(
-                Problem(
-                    kind,
-                    f"{name}: {len(found)} of the events pulled {what}, the first: {said}",
-                    f"they are kept: bisonsync {hint} -w {name}",
-                    name,
-                    exit_code,
-                )
+    if mismatches is not None and mismatches.deliveries:
+        many = f"{mismatches.deliveries} deliveries in the inbox name"
+        one = "1 delivery in the inbox names"
+        problems.append(
+            Problem(
+                "mismatch",
+                f"{name}: {one if mismatches.deliveries == 1 else many} another workspace or host, the first:"
+                f" {mismatches.first}",
+                "if that host is this instance, put its address into former_urls and run this again; if not:"
+                f" bisonsync dead-letters discard --all --mismatch -w {name} --reason TEXT",
+                name,
+                GuardRefused.exit_code,
             )
+        )
+    if unapplied:
+        first = unapplied[0]
+        # What Postgres says of one that failed may quote its values.
+        why = f", {first.error_message}" if first.status != "failed" else ""
+        problems.append(
+            Problem(
+                "event",
+                f"{name}: {len(unapplied)} of the events pulled could not be applied, the first:"
+                f" {first.event_type or 'no type'}{why}",
+                f"they are kept: bisonsync dead-letters list -w {name}",
+                name,
+                3,
+            )
+        )
     return tuple(problems)
 
 
@@ -218,6 +238,7 @@ class _WorkspacePull:
         self._tally = tally
         self._counts = Counts()
         self._unapplied: list[Outcome] = []
+        self._mismatches: Mismatches | None = None
         self._is_committed = False
 
     def carry_out(self) -> WorkspaceOutcome:
@@ -237,10 +258,12 @@ class _WorkspacePull:
             return self._failed(
                 BisonsyncError(f"{type(error).__name__}: {error}", hint="this is a bug; the traceback is above")
             )
-        return self._outcome("complete", problems_of(label(self._row.key), self._unapplied))
+        return self._outcome("complete", self._problems())
 
     def _pull_all(self) -> None:
         now = self._run.control.run(self._start)
+        self._judge_again()
+        self._mismatches = self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
         if self._pull.absent_at is not None and now - self._pull.absent_at < WHOLE_EVERY:
             raise _NoEventLog
         self._require_identity()
@@ -248,6 +271,21 @@ class _WorkspacePull:
         if interrupted is not None:
             self._go_on(interrupted, now)
         self._walk(first_walk(self._pull, now), now, is_last=True)
+
+    def _judge_again(self) -> None:
+        """Apply the mismatches that are none any more."""
+        lease = self._lease
+        if lease is None:
+            return
+
+        def work(conn: Connection) -> Counts:
+            return event_pulls.judge_again(conn, lease, self._row.workspace_name, self._counts, limit=JUDGED_PER_COMMIT)
+
+        while (counts := self._run.db.run(work)) != self._counts:
+            self._counts, self._is_committed = counts, True
+
+    def _problems(self) -> tuple[Problem, ...]:
+        return problems_of(label(self._row.key), self._unapplied, self._mismatches)
 
     def _start(self, conn: Connection) -> datetime:
         """The database's time; no request is spent on a workspace that another run has taken over."""
@@ -315,7 +353,7 @@ class _WorkspacePull:
         kept = [event for event in part.rows if event.created_at is None or event.created_at >= part.walk.floor]
         pull = advanced(self._pull, part, now)
         made = event_pulls.Part(
-            deliveries=[delivery_of(event, key, now) for event in kept],
+            deliveries=[delivery_of(event, key, now, keep_bodies=self._policy.keep_bodies) for event in kept],
             left_out=len(part.rows) - len(kept),
             pages=part.pages,
             pull=pull,
@@ -335,6 +373,8 @@ class _WorkspacePull:
                     partitions.briefly(self._run.db)(lambda conn: partitions.make(conn, partitions.INBOX, first, last))
             stored = self._run.db.run(lambda conn: event_pulls.store(conn, lease, made))
             self._is_committed = True
+        if stored.counts.mismatch > self._counts.mismatch:
+            self._mismatches = self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, key))
         self._pull, self._counts = pull, stored.counts
         self._unapplied += stored.unapplied
 
@@ -356,7 +396,7 @@ class _WorkspacePull:
             # The failure itself is reported by the run; its note in the state table is only a copy.
             with suppress(BisonsyncError):
                 self._run.db.run(note, lock_attempts=1)
-        return self._outcome(verdict, (problem, *problems_of(label(self._row.key), self._unapplied)))
+        return self._outcome(verdict, (problem, *self._problems()))
 
     def _outcome(
         self, verdict: WorkspaceVerdict, problems: tuple[Problem, ...] = (), note: str = ""
@@ -413,7 +453,8 @@ def _result(
         f"{counts['workspaces_ok']} of {counts['workspaces_total']} workspaces complete, "
         + (f"{absent} without an event log, " if absent else "")
         + f"{counts['events_read']} events read, {counts['new']} new, {counts['known']} known, "
-        f"{counts['requests']} requests"
+        + "".join(f"{counts[name]} {what}, " for name, what in TOLD_WHERE_ANY.items() if counts[name])
+        + f"{counts['requests']} requests"
     )
     warnings = (ahead.warning,) if ahead.warning else ()
     return Result(counts=counts, workspaces=ordered, problems=problems, summary=summary, warnings=warnings)

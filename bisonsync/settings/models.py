@@ -230,7 +230,6 @@ ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 InstanceName = Annotated[
     str, AfterValidator(_pattern("[a-z0-9_-]+", "an instance's name may hold letters, digits, _ and - only"))
 ]
-FieldName = Annotated[Text, AfterValidator(_pattern(r"[^\x00-\x1f]+", "is not the name of a field"))]
 WorkspaceName = Annotated[
     str, AfterValidator(_pattern(r"[a-z0-9_-]+/[1-9]\d*", 'must be written "INSTANCE/WORKSPACE-ID"'))
 ]
@@ -253,9 +252,13 @@ class Workspace(Section):
 
 
 class Instance(Section):
-    """One Email Bison host. ``base_url`` has no trailing slash and no ``/api``; ``api_key`` is the super-admin's."""
+    """One Email Bison host. ``base_url`` has no trailing slash and no ``/api``; ``api_key`` is the super-admin's.
+
+    ``former_urls``: other addresses that the host calls itself by in its webhooks, or did.
+    """
 
     base_url: Annotated[str, AfterValidator(_base_url)]
+    former_urls: list[Annotated[str, AfterValidator(_base_url)]] = []
     api_key: ApiKey | None = None
     requests_per_minute: Count = 1500
     concurrency: Annotated[Whole, Field(ge=1, le=64)] = 10
@@ -279,7 +282,6 @@ class Polling(Section):
     failures_before_giving_up: Count = 5
     lease_ttl: PositiveDuration = timedelta(seconds=60)
     interval: PositiveDuration = timedelta(minutes=3)
-    ignore_fields: Annotated[list[FieldName], AfterValidator(_once)] = []
 
 
 class Price(Section):

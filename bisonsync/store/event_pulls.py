@@ -42,8 +42,9 @@ class Counts:
     """What a pull read and did.
 
     ``new``: never delivered before, took effect now. ``known``: the inbox had it. ``duplicate``: twice in what was
-    read. ``ignored``: kept without effect. ``failed``: cannot be applied. ``mismatch``: of another workspace, never
-    applied. ``left_out``: older than what a host is known to keep.
+    read. ``ignored``: kept without effect. ``failed``: cannot be applied. ``mismatch``: of another workspace, whether
+    it is new or known. ``left_out``: older than what a host is known to keep. ``judged_again``: mismatches in the
+    inbox that are none any more, not among those read.
     """
 
     events_read: int = 0
@@ -54,6 +55,7 @@ class Counts:
     failed: int = 0
     mismatch: int = 0
     left_out: int = 0
+    judged_again: int = 0
     pages: int = 0
 
     def __add__(self, other: Counts) -> Counts:
@@ -63,15 +65,24 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Whether the inbox has an event; equal ones have the same ``identity``."""
+    """Whether the inbox has an event, perhaps as one of another workspace; equal ones have the same ``identity``."""
 
     is_known: bool
+    is_mismatch: bool
     identity: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed(Known):
     place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatches:
+    """How many deliveries at a workspace's address are of another one; ``first``: type and reason of the first."""
+
+    deliveries: int
+    first: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +145,8 @@ def plan(conn: Connection, key: tuple[str, int], part: Part) -> Stored:
     """What ``store`` would do with the events, as far as it can be told without applying them. Reads only."""
     known = find_known(conn, key, part.deliveries)
     fresh = [each.identity for each in known if not each.is_known]
-    read = _read(part)
     new = len(set(fresh))
-    return Stored(part.counts + replace(read, known=len(known) - len(fresh), new=new, duplicate=len(fresh) - new))
+    return Stored(part.counts + replace(_read(part, known), new=new, duplicate=len(fresh) - new))
 
 
 def store(conn: Connection, lease: Lease, part: Part) -> Stored:
@@ -153,7 +163,7 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
     known = find_known(conn, key, part.deliveries)
     fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
     outcomes = webhooks.receive(conn, fresh)
-    counts = part.counts + _judge(part, len(known) - len(fresh), outcomes)
+    counts = part.counts + _judge(_read(part, known), outcomes)
     conn.execute(
         _Q["record_progress"],
         {
@@ -179,7 +189,31 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
         counts,
     )
     leases.let_commit(conn, lease)
-    return Stored(counts, tuple(outcome for outcome in outcomes if outcome.status in ("failed", "dead", "mismatch")))
+    return Stored(counts, tuple(outcome for outcome in outcomes if outcome.status in ("failed", "dead")))
+
+
+def judge_again(conn: Connection, lease: Lease, workspace_name: str, counts: Counts, *, limit: int) -> Counts:
+    """Apply up to ``limit`` of a workspace's mismatches that are none any more, for a setting was put right.
+
+    ``counts`` are those of the workspace in this run; returned with these, and unchanged when there is none.
+    Raises LeaseLost like ``store``.
+    """
+    due = conn.execute(_Q["list_due_mismatches"], {**_key(lease), "limit": limit}).fetchall()
+    if not due:
+        return counts
+    leases.fence(conn, lease)
+    outcomes = webhooks.process(conn, [row[0] for row in due], [row[1] for row in due])
+    counts += Counts(judged_again=len(outcomes))
+    _record_result(conn, lease, workspace_name, "incomplete", counts)
+    leases.let_commit(conn, lease)
+    return counts
+
+
+def sum_mismatches(conn: Connection, key: tuple[str, int]) -> Mismatches:
+    """What lies in the inbox that came to a workspace's address and is of another one."""
+    with conn.cursor(row_factory=class_row(Mismatches)) as cursor:
+        found = cursor.execute(_Q["sum_mismatches"], {"instance": key[0], "workspace_id": key[1]}).fetchone()
+    return found or Mismatches(0, None)
 
 
 def record_failure(
@@ -213,11 +247,18 @@ def first_day(deliveries: Sequence[Delivery]) -> date | None:
     return min(moments).astimezone(UTC).date() if moments else None
 
 
-def _read(part: Part) -> Counts:
-    return Counts(events_read=len(part.deliveries) + part.left_out, left_out=part.left_out, pages=part.pages)
+def _read(part: Part, known: Sequence[Known]) -> Counts:
+    mismatches = sum(each.is_mismatch for each in known)
+    return Counts(
+        events_read=len(part.deliveries) + part.left_out,
+        known=sum(each.is_known for each in known) - mismatches,
+        mismatch=mismatches,
+        left_out=part.left_out,
+        pages=part.pages,
+    )
 
 
-def _judge(part: Part, known: int, outcomes: Sequence[Outcome]) -> Counts:
+def _judge(read: Counts, outcomes: Sequence[Outcome]) -> Counts:
     def of(*statuses: str) -> int:
         return sum(outcome.status in statuses for outcome in outcomes)
 
@@ -225,9 +266,10 @@ def _judge(part: Part, known: int, outcomes: Sequence[Outcome]) -> Counts:
         "new": of("processed"),
         "duplicate": of("duplicate"),
         "failed": of("failed", "dead"),
-        "mismatch": of("mismatch"),
     }
-    return replace(_read(part), known=known, ignored=len(outcomes) - sum(told.values()), **told)
+    mismatches = of("mismatch")
+    ignored = len(outcomes) - sum(told.values()) - mismatches
+    return replace(read, ignored=ignored, mismatch=read.mismatch + mismatches, **told)
 
 
 def _find_result(conn: Connection, lease: Lease) -> Counts | None:

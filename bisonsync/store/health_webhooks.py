@@ -103,12 +103,13 @@ class DeadReason:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """What came of others to the address of a workspace."""
+    """What came of others to the address of a workspace; the times are those when it was stored."""
 
     bison_instance: str
     bison_workspace_id: int
     name: str | None
     deliveries: int
+    first_at: datetime
     last_at: datetime
     reason: str | None
 
@@ -202,10 +203,10 @@ def list_dead(conn: Connection) -> list[DeadReason]:
         return cursor.execute(_Q["list_dead"]).fetchall()
 
 
-def list_mismatches(conn: Connection, since: datetime) -> list[Mismatch]:
-    """What came to wrong addresses since a moment."""
+def list_mismatches(conn: Connection) -> list[Mismatch]:
+    """What came to wrong addresses and is neither put right nor given up."""
     with conn.cursor(row_factory=class_row(Mismatch)) as cursor:
-        return cursor.execute(_Q["list_mismatches"], {"since": since}).fetchall()
+        return cursor.execute(_Q["list_mismatches"]).fetchall()
 
 
 def list_unregistered(conn: Connection) -> list[Unregistered]:

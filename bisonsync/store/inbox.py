@@ -130,7 +130,10 @@ def find_delivery(conn: Connection, delivery_id: int) -> DeliveryDetail | None:
 
 
 def requeue(conn: Connection, fit: Filter, *, after_id: int, limit: int) -> list[DeliveryKey]:
-    """Make dead deliveries pending as if they were new, in order of id; those that others hold are left out."""
+    """Have dead deliveries begin their tries anew, in order of id; those that others hold are left out.
+
+    With them mismatches: any of ``fit.ids``, else those that are none any more.
+    """
     return _keys(conn, "requeue_letters", fit, {"after_id": after_id, "limit": limit})
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from bisonsync.errors import DatabaseUnavailable, SchemaMismatch
 from bisonsync.queries import load_queries
@@ -29,8 +29,9 @@ class Delivery:
     """One delivery as it came in.
 
     ``payload``: JSON text that jsonb can hold; ``raw``: the bytes as they came, only where it had to be changed for
-    that. ``hook``: instance and workspace id of the secret or token it came with. ``received_at``: None for now.
-    ``is_mismatch``: it was found to be of another workspace before.
+    that; mail bodies that are not to be stored are replaced in both (payloads.read_body). ``hook``: instance and
+    workspace id of the secret or token it came with. ``received_at``: None for now.
+    ``is_mismatch``: it was found to be of another workspace, and by whose address it came is not known any more.
     """
 
     payload: str
@@ -126,7 +127,7 @@ def is_for_all(error: Exception) -> bool:
 def process(conn: Connection, ids: Sequence[int], received_ats: Sequence[datetime]) -> list[Outcome]:
     """Apply stored deliveries by today's rules, in the transaction of ``conn``; those decided, in order of id.
 
-    Left out are those that another transaction holds, mismatches, tests, and those whose payload was pruned.
+    Left out are those that another transaction holds, tests, what was discarded, and those whose payload was pruned.
     """
     with conn.cursor(row_factory=class_row(Outcome)) as cursor:
         done = cursor.execute(
@@ -135,7 +136,26 @@ def process(conn: Connection, ids: Sequence[int], received_ats: Sequence[datetim
     return sorted(done, key=lambda outcome: outcome.id)
 
 
-def write_settings(conn: Connection, *, timezone: str, store_bodies: bool, base_urls: Mapping[str, str]) -> None:
-    """Bring what the rules need of the settings up to date; writes only what differs. ``base_urls`` by instance."""
+def write_settings(
+    conn: Connection,
+    *,
+    timezone: str,
+    store_bodies: bool,
+    base_urls: Mapping[str, str],
+    former_urls: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Bring what the rules need of the settings up to date; writes only what differs.
+
+    ``base_urls`` and ``former_urls`` by instance; the addresses of other instances stay as another host told them.
+    """
     conn.execute(_Q["update_webhook_settings"], {"timezone": timezone, "store_bodies": store_bodies})
-    conn.execute(_Q["upsert_instance_origins"], {"instances": list(base_urls), "base_urls": list(base_urls.values())})
+    addresses = [(instance, url, False) for instance, url in base_urls.items()]
+    addresses += [(instance, url, True) for instance, urls in (former_urls or {}).items() for url in urls]
+    conn.execute(
+        _Q["upsert_instance_origins"],
+        {
+            "instances": [instance for instance, _, _ in addresses],
+            "base_urls": [url for _, url, _ in addresses],
+            "are_former": [is_former for _, _, is_former in addresses],
+        },
+    )

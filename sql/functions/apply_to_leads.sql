@@ -39,7 +39,15 @@ BEGIN
         END,
         (g.latest).occurred_at,
         md5((g.latest).lead::text)::uuid,
-        i.base_url || '/inbox/replies/' || (g.last_reply).reply_uuid,
+        CASE
+            WHEN (g.last_reply).reply_uuid IS NOT NULL THEN (
+                SELECT i.base_url || '/inbox/replies/' || (g.last_reply).reply_uuid
+                FROM bisonsync_private.instance_origins AS i
+                WHERE i.bison_instance = g.bison_instance AND NOT i.is_former
+                ORDER BY i.origin
+                LIMIT 1
+            )
+        END,
         (g.last_reply).occurred_at,
         g.first_sent_at,
         g.last_sent_at,
@@ -89,7 +97,6 @@ BEGIN
         WHERE e.verdict IN ('apply', 'again') AND e.lead_id IS NOT NULL
         GROUP BY e.bison_instance, e.bison_workspace_id, e.lead_id
     ) AS g
-    LEFT JOIN bisonsync_private.instance_origins AS i ON i.bison_instance = g.bison_instance
     ORDER BY g.bison_instance, g.bison_workspace_id, g.lead_id
     ON CONFLICT (bison_instance, bison_workspace_id, bison_lead_id) DO UPDATE SET
         lead_email = CASE

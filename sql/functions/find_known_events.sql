@@ -8,6 +8,7 @@ CREATE OR REPLACE FUNCTION bisonsync_private.find_known_events(
 RETURNS TABLE (
     place integer,
     is_known boolean,
+    is_mismatch boolean,
     identity text
 )
 LANGUAGE sql
@@ -27,7 +28,7 @@ AS $$
 
     -- What took no effect has no key: it is known by its payload, for as long as a host tries to deliver.
     keyless AS MATERIALIZED (
-        SELECT DISTINCT l.payload
+        SELECT l.payload, bool_or(l.status = 'mismatch') AS is_mismatch
         FROM public.webhook_delivery_log AS l
         WHERE
             l.bison_instance = p_instance
@@ -36,6 +37,7 @@ AS $$
             AND l.received_at <= (SELECT max(e.received_at) + interval '26 hours' FROM events AS e)
             AND l.dedup_key IS NULL
             AND l.payload IS NOT NULL
+        GROUP BY l.payload
     )
 
     SELECT
@@ -64,10 +66,12 @@ AS $$
             )
             ELSE false
         END
-        OR EXISTS (SELECT FROM keyless AS k WHERE k.payload = e.payload),
+        OR l.payload IS NOT NULL,
+        coalesce(l.is_mismatch, false),
         coalesce(e.event_type || ' ' || e.dedup_key, e.payload::text)
     FROM events AS e
+    LEFT JOIN keyless AS l ON l.payload = e.payload
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.find_known_events(text, bigint, timestamptz[], jsonb[]) IS
-    'Which events of a workspace''s event log the inbox has already, however they came: by their key if they took effect, by their payload if not. identity tells equal ones apart from others. The rules are those of read_delivery and open_body_windows; reads only, so that receive_deliveries has the last word.';
+    'Which events of a workspace''s event log the inbox has already, however they came: by their key if they took effect, by their payload if not. is_mismatch: it lies there as one of another workspace. identity tells equal ones apart from others. The rules are those of read_delivery and open_body_windows; reads only, so that receive_deliveries has the last word.';

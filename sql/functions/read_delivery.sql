@@ -246,7 +246,7 @@ AS $$
                         LEFT JOIN public.client_registry AS g
                             ON g.bison_instance = i.bison_instance AND g.bison_workspace_id = w.workspace_id
                         WHERE i.origin = r.origin
-                        ORDER BY g.bison_workspace_id IS NULL, i.bison_instance
+                        ORDER BY i.is_former, g.bison_workspace_id IS NULL, i.bison_instance
                         LIMIT 1
                     )
                     ELSE (

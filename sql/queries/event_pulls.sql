@@ -10,11 +10,28 @@ SELECT
 FROM bisonsync_private.event_pulls;
 
 -- name: find_known_events
--- Of each event whether the inbox has it, and what equal ones share; locks nothing.
-SELECT k.place, k.is_known, k.identity
+-- Of each event whether the inbox has it, whether as one of another workspace, and what equal ones share; locks nothing.
+SELECT k.place, k.is_known, k.is_mismatch, k.identity
 FROM bisonsync_private.find_known_events(
     %(instance)s::text, %(workspace_id)s::bigint, %(received_ats)s::timestamptz[], %(payloads)s::text[]::jsonb[]
 ) AS k;
+
+-- name: list_due_mismatches
+-- The next of a workspace's mismatches that are none any more; locks nothing.
+SELECT m.id, m.received_at
+FROM bisonsync_private.due_mismatches() AS m
+WHERE m.bison_instance = %(instance)s::text AND m.bison_workspace_id = %(workspace_id)s::bigint
+ORDER BY m.id
+LIMIT %(limit)s::integer;
+
+-- name: sum_mismatches
+-- How many deliveries of another workspace came to this one's address, and why the first is one; locks nothing.
+SELECT count(*) AS deliveries, (array_agg(coalesce(l.event_type, 'no type') || ', ' || l.error_message ORDER BY l.id))[1] AS first
+FROM webhook_delivery_log AS l
+WHERE
+    l.status = 'mismatch'
+    AND l.bison_instance = %(instance)s::text
+    AND l.bison_workspace_id = %(workspace_id)s::bigint;
 
 -- name: find_result
 -- The counts that this run has already committed for a workspace, if it has; locks nothing.

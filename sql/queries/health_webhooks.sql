@@ -288,18 +288,20 @@ ORDER BY deliveries DESC, reason
 LIMIT 5;
 
 -- name: list_mismatches
--- The deliveries of other workspaces that came to the address of one since a moment, by that one, the newest first.
+-- The deliveries of other workspaces that lie at the address of one, by that one, the newest first; since when by the
+-- time they were stored, for what is pulled happened before.
 SELECT
     l.hook_instance AS bison_instance,
     l.hook_workspace_id AS bison_workspace_id,
     max(coalesce(r.display_name, r.workspace_name)) AS name,
     count(*) AS deliveries,
-    max(l.received_at) AS last_at,
-    (array_agg(l.error_message ORDER BY l.received_at DESC))[1] AS reason
+    min(coalesce(l.processed_at, l.received_at)) AS first_at,
+    max(coalesce(l.processed_at, l.received_at)) AS last_at,
+    (array_agg(l.error_message ORDER BY l.id DESC))[1] AS reason
 FROM webhook_delivery_log AS l
 LEFT JOIN client_registry AS r
     ON r.bison_instance = l.hook_instance AND r.bison_workspace_id = l.hook_workspace_id
-WHERE l.status = 'mismatch' AND l.received_at > %(since)s::timestamptz
+WHERE l.status = 'mismatch'
 GROUP BY l.hook_instance, l.hook_workspace_id
 ORDER BY last_at DESC;
 

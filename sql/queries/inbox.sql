@@ -80,13 +80,25 @@ ORDER BY l.received_at
 LIMIT 1;
 
 -- name: requeue_letters
--- Makes dead deliveries with an id above one pending as if they were new, so many at most in order of id; their keys.
--- Locks them, skipping those that others hold.
+-- Forgets how often dead deliveries with an id above one were tried, so many at most in order of id; their keys. Of those
+-- of another workspace the ones that are none any more, and whichever is asked for by its id. They stay what they are
+-- until they are applied. Locks them, skipping those that others hold.
 WITH chosen AS MATERIALIZED (
     SELECT l.id, l.received_at
     FROM webhook_delivery_log AS l
     WHERE
-        l.status = 'dead'
+        (
+            l.status = 'dead'
+            OR (
+                l.status = 'mismatch'
+                AND (
+                    %(ids)s::bigint[] IS NOT NULL
+                    OR (l.id, l.received_at) IN (
+                        SELECT m.id, m.received_at FROM bisonsync_private.due_mismatches() AS m
+                    )
+                )
+            )
+        )
         AND l.id > %(after_id)s::bigint
         AND (%(event_types)s::text[] IS NULL OR l.event_type = ANY(%(event_types)s::text[]))
         AND (%(instances)s::text[] IS NULL OR l.bison_instance = ANY(%(instances)s::text[]))
@@ -98,7 +110,7 @@ WITH chosen AS MATERIALIZED (
 )
 
 UPDATE webhook_delivery_log AS l
-SET status = 'pending', success = NULL, attempts = 0, next_attempt_at = NULL
+SET attempts = 0
 FROM chosen AS c
 WHERE l.id = c.id AND l.received_at = c.received_at
 RETURNING l.id, l.received_at;

@@ -1,8 +1,8 @@
-"""dead-letters: what is dead is listed, applied again or given up with a reason; a mismatch is never applied."""
+"""dead-letters: what is dead is listed, applied again or given up with a reason; a mismatch only once it is none."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -42,10 +42,18 @@ def rows(conn: Connection, ids: list[int]) -> list[tuple[Any, ...]]:
     ).fetchall()
 
 
-def replies(conn: Connection) -> int:
-    row = conn.execute("SELECT coalesce(sum(replies_mtd), 0)::int FROM client_metrics").fetchone()
+def one(conn: Connection, query: LiteralString) -> Any:
+    row = conn.execute(query).fetchone()
     assert row is not None
     return row[0]
+
+
+def replies(conn: Connection) -> int:
+    return one(conn, "SELECT coalesce(sum(replies_mtd), 0)::int FROM client_metrics")
+
+
+def write_settings(conn: Connection, base_url: str) -> None:
+    webhooks.write_settings(conn, timezone="UTC", store_bodies=False, base_urls={"sim": base_url})
 
 
 def test_the_dead_and_the_mismatches_are_listed_apart(db: str, letters: Letters) -> None:
@@ -106,12 +114,42 @@ def test_more_than_a_batch_is_retried_each_once(db: str, conn: Connection) -> No
     assert conn.execute("SELECT DISTINCT attempts FROM webhook_delivery_log").fetchall() == [(1,)]
 
 
-def test_a_mismatch_is_never_retried(db: str, conn: Connection, letters: Letters) -> None:
+def test_a_mismatch_stays_one_and_is_told_when_it_is_asked_for(db: str, conn: Connection, letters: Letters) -> None:
     by_id = run_cli(["dead-letters", "retry", str(letters["mismatch"][0])], environment(db))
-    run_cli(["dead-letters", "retry", "--all"], environment(db))
+    every = document(run_cli(["dead-letters", "retry", "--all", "--json"], environment(db)))
 
-    assert (by_id.returncode, "it is never applied" in by_id.stderr) == (8, True)
+    assert (by_id.returncode, "is still of another workspace" in by_id.stderr) == (8, True)
+    assert (every["counts"]["retried"], every["counts"]["mismatch"]) == (5, 0)
     assert [row[0] for row in rows(conn, letters["mismatch"])] == ["mismatch"]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_mismatch_is_applied_once_its_host_is_known(db: str, conn: Connection, by_id: bool) -> None:
+    register(conn, 1)
+    write_settings(conn, "https://sim.example.com")
+    body = event(9, kind="LEAD_REPLIED")
+    body["event"]["instance_url"] = "https://app.example.com"
+    (letter,) = deliver(conn, [body], source="receiver", hook=("sim", 1))
+    assert letter.status == "mismatch"
+    env = environment(
+        db,
+        BISONSYNC_INSTANCES__SIM__BASE_URL="https://sim.example.com",
+        BISONSYNC_INSTANCES__SIM__FORMER_URLS='["https://app.example.com"]',
+    )
+
+    done = run_cli(["dead-letters", "retry", *([str(letter.id)] if by_id else ["--all"])], env)
+
+    assert (done.returncode, rows(conn, [letter.id])[0][0], replies(conn)) == (0, "processed", 1), done.stderr
+
+
+def test_one_without_content_can_be_tried_again_and_given_up(db: str, conn: Connection) -> None:
+    number = one(conn, "SELECT ingest_webhook(NULL) ->> 'id'")
+
+    retry = run_cli(["dead-letters", "retry", number], environment(db))
+    assert (retry.returncode, "is dead again" in retry.stderr) == (3, True)
+    discard = run_cli(["dead-letters", "discard", number, "--reason", "nothing in it"], environment(db))
+
+    assert (discard.returncode, statuses(conn)) == (0, {"ignored": 1}), discard.stderr
 
 
 def test_what_another_transaction_holds_is_left_and_told(db: str, conn: Connection, letters: Letters) -> None:
@@ -166,7 +204,7 @@ def test_what_is_discarded_can_be_chosen(
     assert statuses(conn) == left
     # A mismatch that was given up is applied as little as one that was not.
     every = conn.execute("SELECT id, received_at FROM webhook_delivery_log WHERE source = 'receiver'").fetchall()
-    assert webhooks.process(conn, *zip(*every, strict=True)) == []
+    assert {outcome.status for outcome in webhooks.process(conn, *zip(*every, strict=True))} <= {"mismatch"}
 
 
 def test_a_dry_run_only_counts(db: str, conn: Connection, letters: Letters) -> None:
@@ -187,7 +225,7 @@ def test_what_is_not_dead_is_left_as_it_is(db: str, conn: Connection, letters: L
     done = run_cli(["dead-letters", "discard", str(sent.id), "--reason", "x"], environment(db))
     unknown = run_cli(["dead-letters", "retry", "99999"], environment(db))
 
-    assert (done.returncode, f"delivery {sent.id} is processed, not dead" in done.stderr) == (3, True)
+    assert (done.returncode, f"delivery {sent.id} is processed, not dead or mismatch" in done.stderr) == (3, True)
     assert rows(conn, [sent.id])[0][0] == "processed"
     assert (unknown.returncode, "there is no delivery 99999" in unknown.stderr) == (4, True)
 

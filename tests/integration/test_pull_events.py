@@ -266,16 +266,50 @@ def test_f04_what_was_read_before_the_token_changed_stays_and_no_more(office: Of
     assert set(counted(office)) == {(1, "email_sent")}
 
 
-def test_an_event_of_another_workspace_is_never_applied_and_told_once(office: Office) -> None:
+def test_an_event_of_another_workspace_is_not_applied_and_told_as_long_as_it_lies_there(office: Office) -> None:
     foreign = envelope(events(office, 1)[0].happening, office.sandbox.url)
     answer_with(office, 3, {"id": 1, "payload": foreign, "created_at": ago(minutes=30)})
 
     first, second = pull(office, "-w", "3"), pull(office, "-w", "3")
+    office.sandbox.clear_faults()
+    third = pull(office, "-w", "3")
 
-    assert (first.code, first.kinds, first.counts["mismatch"]) == (8, {"mismatch"}, 1)
-    assert (second.code, second.counts["known"]) == (0, 1)
+    for outcome, mismatches in ((first, 1), (second, 1), (third, 0)):
+        assert (outcome.code, outcome.kinds) == (8, {"mismatch"})
+        assert (outcome.counts["mismatch"], outcome.counts["known"]) == (mismatches, 0)
     assert office.conn.execute("SELECT status FROM webhook_delivery_log").fetchall() == [("mismatch",)]
     assert counted(office) == Counter()
+
+
+def test_what_a_wrong_base_url_kept_out_counts_with_the_next_pull_once_it_is_right(office: Office) -> None:
+    office.sandbox.world.hooks.instance_url = "https://app.example.com"
+    wrong = pull(office)
+    health = office.run("health", "inbox", "--json")
+
+    right = pull(office, BISONSYNC_INSTANCES__SIM__FORMER_URLS='["https://app.example.com/"]')
+
+    assert (wrong.code, wrong.kinds, wrong.counts["mismatch"]) == (8, {"mismatch"}, happened(office).total())
+    assert "76 mismatches" in health.document["checks"][0]["detail"]
+    assert (right.code, right.counts["judged_again"]) == (0, happened(office).total())
+    assert counted(office) == happened(office)
+
+
+def test_an_account_event_is_dated_by_the_log_and_what_is_ignored_is_told(office: Office) -> None:
+    lost = {"id": 7, "email": "box@example.com", "updated_at": ago(days=90)}
+    event = {"type": "EMAIL_ACCOUNT_DISCONNECTED", "workspace_id": 3}
+    at = ago(hours=5)
+    answer_with(
+        office,
+        3,
+        {"id": 2, "payload": {"event": event, "data": {"sender_email": lost}}, "created_at": at},
+        {"id": 1, "payload": {"event": {**event, "type": "UNHEARD_OF"}, "data": {}}, "created_at": ago(hours=6)},
+    )
+
+    outcome = office.run("pull-events", "-w", "3")
+
+    assert (outcome.code, ", 1 new, 0 known, 1 ignored, " in outcome.stdout) == (0, True), outcome.stdout
+    row = office.conn.execute("SELECT status, status_as_of FROM sender_emails_cache").fetchall()
+    assert row == [("Not connected", datetime.fromisoformat(at))]
 
 
 def test_one_that_cannot_be_applied_is_kept_once_and_harms_no_other(office: Office) -> None:

@@ -131,11 +131,21 @@ def test_stops_after_so_many_failures_exactly_and_stores_no_more(box: Inbox, tmp
     assert (box.tally()["failed"], box.one("SELECT count(*) < 20 FROM webhook_delivery_log")) == (2, True)
 
 
-def test_a_mismatch_stays_one_and_a_hook_still_tells_one(box: Inbox, tmp_path: Path) -> None:
+def test_a_mismatch_is_judged_again_by_whose_address_it_came_to(box: Inbox, tmp_path: Path) -> None:
+    row = {"received_at": recently(box), "status": "mismatch", "payload": event(1, workspace=2)}
+    file = write_lines(tmp_path / "log.jsonl", {**row, "hook_instance": "sim", "hook_workspace_id": 2}, row)
+
+    outcome = box.replay("--from", str(file))
+
+    # Of the second nobody knows whose address it came to.
+    assert (outcome.counts["processed"], outcome.counts["mismatch"], box.counted) == (1, 1, 1)
+
+
+def test_a_hook_still_tells_a_mismatch(box: Inbox, tmp_path: Path) -> None:
     row = {"received_at": recently(box), "source": "receiver", "hook_instance": "sim", "hook_workspace_id": 2}
     file = write_lines(
         tmp_path / "log.jsonl",
-        {**row, "status": "mismatch", "payload": event(1, workspace=2)},
+        {**row, "status": "mismatch", "payload": event(1, workspace=1)},
         {**row, "status": "processed", "payload": event(2, workspace=1)},
         {**row, "status": "test", "payload": event(3, workspace=2)},
         {**row, "status": "processed", "payload": event(4, workspace=2)},

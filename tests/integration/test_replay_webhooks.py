@@ -236,8 +236,8 @@ def test_a_choice_without_bound_is_refused_unless_all_is_meant(box: Inbox, choic
 
 
 @pytest.mark.parametrize("status", ["mismatch", "test"])
-def test_a_mismatch_or_test_is_never_applied(box: Inbox, status: str) -> None:
-    (number,) = box.put(event(1), status=status)
+def test_a_test_is_never_applied_and_a_mismatch_not_as_long_as_it_lasts(box: Inbox, status: str) -> None:
+    (number,) = box.put(event(1), status=status, hook_instance="sim", hook_workspace_id=2)
     box.put(event(2))
 
     named = [box.replay("--status", status, "--all"), box.replay("--id", str(number))]
@@ -247,6 +247,29 @@ def test_a_mismatch_or_test_is_never_applied(box: Inbox, status: str) -> None:
     assert (passed.code, passed.counts["processed"], passed.counts[status]) == (0, 1, 1)
     assert box.statuses()[number] == status
     assert box.counted == 1
+
+
+def test_a_mismatch_is_taken_up_by_itself_once_the_settings_know_its_host(box: Inbox) -> None:
+    body = event(1)
+    body["event"]["instance_url"] = "https://app.example.com"
+    hook = {"status": "mismatch", "hook_instance": "sim", "hook_workspace_id": 1, "error_message": "of another host"}
+    (number,) = box.put(body, **hook)
+
+    before = box.replay()
+    after = box.replay(env={"BISONSYNC_INSTANCES__SIM__FORMER_URLS": '["https://app.example.com/api"]'})
+
+    assert (before.code, before.counts["chosen"]) == (0, 0)
+    assert (after.code, after.counts["processed"], box.statuses()[number], box.counted) == (0, 1, "processed", 1)
+
+
+def test_one_that_came_without_content_does_not_stay_pending(box: Inbox) -> None:
+    (number,) = box.put("null")
+    box.conn.execute("UPDATE webhook_delivery_log SET payload = NULL")
+
+    first, second = box.replay(), box.replay()
+
+    assert (first.code, first.counts["dead"], second.counts["chosen"]) == (3, 1, 0)
+    assert box.statuses() == {number: "dead"}
 
 
 def test_an_id_that_is_not_there_is_named(box: Inbox) -> None:
@@ -281,13 +304,13 @@ def test_takes_no_more_than_the_limit(box: Inbox) -> None:
 
 def test_what_another_session_holds_or_was_pruned_is_left_out(box: Inbox) -> None:
     held, gone, free = box.put(event(1), event(2), event(3))
-    box.conn.execute("UPDATE webhook_delivery_log SET payload = NULL WHERE id = %s", [gone])
+    box.conn.execute("UPDATE webhook_delivery_log SET payload = NULL, status = 'processed' WHERE id = %s", [gone])
     with psycopg.connect(box.dsn) as other:
         other.execute("SELECT FROM webhook_delivery_log WHERE id = %s FOR UPDATE", [held])
-        outcome = box.replay()
+        outcome = box.replay("--all")
 
     assert (outcome.code, outcome.counts["skipped"]) == (0, 2)
-    assert box.statuses() == {held: "pending", gone: "pending", free: "processed"}
+    assert box.statuses() == {held: "pending", gone: "processed", free: "processed"}
 
 
 def test_again_nothing_changes(box: Inbox) -> None:

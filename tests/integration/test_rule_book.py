@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ Object = dict[str, Any]
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 YESTERDAY = (NOW - timedelta(days=1)).isoformat()
+BASE_URLS = {"north": "https://north.example.com", "south": "https://south.example.com:8443"}
 
 
 def register(conn: Connection) -> None:
@@ -27,11 +28,14 @@ def register(conn: Connection) -> None:
         "INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name)"
         " VALUES ('north', 1, 'Acme'), ('north', 2, 'Beta'), ('south', 1, 'Gamma')"
     )
+    write_settings(conn, BASE_URLS)
+
+
+def write_settings(
+    conn: Connection, base_urls: Mapping[str, str], former_urls: Mapping[str, list[str]] | None = None
+) -> None:
     webhooks.write_settings(
-        conn,
-        timezone="Europe/Berlin",
-        store_bodies=False,
-        base_urls={"north": "https://north.example.com", "south": "https://south.example.com:8443"},
+        conn, timezone="Europe/Berlin", store_bodies=False, base_urls=base_urls, former_urls=former_urls
     )
 
 
@@ -82,6 +86,16 @@ def deliver(conn: Connection, *bodies: object, **how: Any) -> list[Outcome]:
 
 def statuses(outcomes: list[Outcome]) -> list[str]:
     return [outcome.status for outcome in outcomes]
+
+
+def due(conn: Connection) -> list[int]:
+    """What replay takes up by itself."""
+    return [row[0] for row in conn.execute("SELECT id FROM bisonsync_private.due_deliveries() ORDER BY id").fetchall()]
+
+
+def addresses(conn: Connection) -> set[tuple[Any, ...]]:
+    """Of each instance, and whether it is a former one."""
+    return set(conn.execute("SELECT bison_instance, base_url, is_former FROM bisonsync_private.instance_origins"))
 
 
 def counted(conn: Connection) -> dict[str, int]:
@@ -193,14 +207,88 @@ def test_the_vendor_s_published_sample_is_a_test(inbox: Connection, hook: tuple[
     assert counted(inbox) == {}
 
 
-def test_a_mismatch_is_never_applied_not_even_by_replay(inbox: Connection) -> None:
+def test_a_mismatch_is_not_applied_as_long_as_it_lasts(inbox: Connection) -> None:
     (outcome,) = deliver(inbox, sent(workspace=1), hook=("north", 2))
+    inbox.execute("UPDATE webhook_delivery_log SET processed_at = '2026-01-01Z'")
 
     again = webhooks.process(inbox, [outcome.id], [outcome.received_at])
 
-    assert again == []
-    assert inbox.execute("SELECT status, success FROM webhook_delivery_log").fetchall() == [("mismatch", False)]
+    assert statuses(again) == ["mismatch"]
+    kept = inbox.execute("SELECT status, success, processed_at = '2026-01-01Z' FROM webhook_delivery_log").fetchall()
+    assert kept == [("mismatch", False, True)]
     assert counted(inbox) == {}
+
+
+def test_a_mismatch_of_which_nobody_knows_whose_address_it_came_to_stays_one(inbox: Connection) -> None:
+    (outcome,) = deliver(inbox, sent(), is_mismatch=True)
+
+    again = webhooks.process(inbox, [outcome.id], [outcome.received_at])
+
+    assert (statuses(again), due(inbox), counted(inbox)) == (["mismatch"], [], {})
+
+
+@pytest.mark.parametrize("how", ["base_url", "former_urls"])
+def test_a_mismatch_is_due_and_counts_once_its_host_is_known(inbox: Connection, how: str) -> None:
+    event = sent(instance_url="https://app.example.com/")
+    outcomes = deliver(inbox, event, sent(2, workspace=1), hook=("north", 2))
+    assert (statuses(outcomes), due(inbox)) == (["mismatch", "mismatch"], [])
+    if how == "base_url":
+        write_settings(inbox, BASE_URLS | {"north": "https://app.example.com"})
+    else:
+        write_settings(inbox, BASE_URLS, {"north": ["https://old.example.com", "https://app.example.com"]})
+
+    assert due(inbox) == [outcomes[0].id]
+    again = webhooks.process(inbox, [outcomes[0].id], [outcomes[0].received_at])
+    assert (statuses(again), counted(inbox)) == (["processed"], {"sent": 1})
+
+
+def test_one_whose_host_was_unknown_is_due_as_soon_as_it_is_known(inbox: Connection) -> None:
+    (outcome,) = deliver(inbox, sent(instance_url="https://app.example.com/"))
+    webhooks.process(inbox, [outcome.id], [outcome.received_at])
+    assert (outcome.status, due(inbox)) == ("unknown_workspace", [])
+
+    write_settings(inbox, BASE_URLS, {"north": ["https://app.example.com"]})
+
+    assert due(inbox) == [outcome.id]
+
+
+def test_two_settings_files_leave_each_other_s_instances_alone(inbox: Connection) -> None:
+    write_settings(inbox, {"north": "https://north.example.com"}, {"north": ["https://app.example.com"]})
+    write_settings(inbox, {"south": "https://south.example.com:8443"})
+
+    assert addresses(inbox) == {
+        ("north", "https://north.example.com", False),
+        ("north", "https://app.example.com", True),
+        ("south", "https://south.example.com:8443", False),
+    }
+
+
+def test_a_settings_file_forgets_what_it_no_longer_names_and_takes_a_renamed_instance_over(inbox: Connection) -> None:
+    write_settings(inbox, BASE_URLS, {"north": ["https://app.example.com"]})
+
+    write_settings(inbox, {"north": "https://north.example.com", "main": "https://south.example.com:8443"})
+
+    assert addresses(inbox) == {
+        ("north", "https://north.example.com", False),
+        ("main", "https://south.example.com:8443", False),
+    }
+
+
+def test_an_address_is_its_owner_s_though_it_was_another_s(inbox: Connection) -> None:
+    write_settings(inbox, BASE_URLS, {"north": ["https://south.example.com:8443"]})
+
+    (outcome,) = deliver(inbox, sent(workspace=2, instance_url="https://south.example.com:8443"))
+
+    assert (outcome.status, outcome.bison_instance) == ("unknown_workspace", "south")
+
+
+@pytest.mark.parametrize(
+    "kind", ["EMAIL_ACCOUNT_ADDED", "EMAIL_ACCOUNT_DISCONNECTED", "WARMUP_DISABLED_CAUSING_BOUNCES"]
+)
+def test_the_vendor_s_sample_of_an_account_event_is_a_test(inbox: Connection, kind: str) -> None:
+    for moment in ("2024-08-02T06:06:40.000000Z", "2024-08-04T11:00:00.000000Z"):
+        mailbox = {"id": 3, "created_at": "2024-08-02T06:06:40.000000Z", "updated_at": moment}
+        assert statuses(deliver(inbox, told(kind, {"sender_email": mailbox}))) == ["test"]
 
 
 def test_an_unknown_workspace_s_events_count_once_it_is_registered(inbox: Connection) -> None:
@@ -293,6 +381,7 @@ def test_a_body_without_an_id_is_the_same_for_ten_minutes(inbox: Connection) -> 
         ({"campaign_event": {"created_at": "2026-01-05T13:00:01Z"}}, "received_at", "12:00"),
         ({"campaign_event": {"created_at": "2026-02-30T10:00:00Z"}}, "received_at", "12:00"),
         ({"campaign_event": {"created_at": 1767607200}}, "received_at", "12:00"),
+        ({"reply": {}, "sender_email": {"updated_at": "2026-01-05T10:00:00"}}, "sender_email.updated_at", "10:00"),
     ],
 )
 def test_the_first_moment_told_is_when_it_happened(inbox: Connection, data: Object, rule: str, moment: str) -> None:
@@ -303,6 +392,25 @@ def test_the_first_moment_told_is_when_it_happened(inbox: Connection, data: Obje
     ).fetchone()
 
     assert row == (f"2026-01-05 {moment}", rule)
+
+
+@pytest.mark.parametrize(
+    "kind", ["EMAIL_ACCOUNT_ADDED", "email_account_removed", "WARMUP_ANYTHING", "EMAIL_ACCOUNT_QUARANTINED", "NEWS"]
+)
+def test_only_a_mail_is_dated_by_its_mailbox(inbox: Connection, kind: str) -> None:
+    body = told(kind, {"sender_email": {"id": 7, "updated_at": (NOW - timedelta(days=75)).isoformat()}})
+    arrived = NOW - timedelta(hours=3)
+
+    (outcome,) = deliver(inbox, body, received_at=arrived)
+
+    assert outcome.error_message in (None, "unknown type of event")
+    row = inbox.execute("SELECT occurred_at, occurred_rule FROM webhook_delivery_log").fetchone()
+    assert row == (arrived, "received_at")
+    # Of its own moment, should it ever have one, it would be.
+    body["data"]["campaign_event"] = {"created_at": YESTERDAY}
+    deliver(inbox, body | {"event": body["event"] | {"type": kind + "_TOLD"}})
+    rule = inbox.execute("SELECT occurred_rule FROM webhook_delivery_log ORDER BY id DESC").fetchone()
+    assert rule == ("campaign_event.created_at",)
 
 
 @pytest.mark.parametrize(
@@ -433,6 +541,60 @@ def test_mail_bodies_are_replaced_by_length_and_hash(inbox: Connection) -> None:
     assert statuses(deliver(inbox, row[0])) == ["duplicate"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        told("LEAD_REPLIED", [{"reply": {"id": 1, "text_body": "secret"}}]),
+        [told("LEAD_REPLIED", {"reply": {"id": 1, "raw_body": "secret"}})],
+        {"payload": {"reply": {"html_body": "secret"}}, "text_body": ["secret", {"a": ["secret"]}]},
+        {"event": "LEAD_REPLIED", "email_body": {"html": "secret", "length": 6}},
+        told("LEAD_REPLIED", {"reply": {"id": 1, "created_at": YESTERDAY}, "thread": [[{"email_body": "secret"}]]}),
+        told("LEAD_REPLIED", {"reply": {"id": 1, "created_at": YESTERDAY, "parent": {"html_body": "secret"}}}),
+    ],
+)
+def test_mail_bodies_are_found_in_any_shape_and_at_any_depth(inbox: Connection, body: object) -> None:
+    row = inbox.execute("SELECT ingest_webhook(%s) ->> 'status'", [json.dumps(body)]).fetchone()
+
+    kept = inbox.execute("SELECT payload::text, status FROM webhook_delivery_log").fetchone()
+    assert kept is not None and row is not None
+    assert ("secret" in kept[0], kept[0].count('"sha256"'), kept[1]) == (False, kept[0].count('_body"'), row[0])
+    assert kept[1] == ("processed" if isinstance(body, dict) and YESTERDAY in str(body) else "dead")
+
+
+def test_one_nested_too_deep_to_look_through_is_kept_as_length_and_hash(inbox: Connection) -> None:
+    deep = '{"x":' * 3000 + '{"html_body": "secret"}' + "}" * 3000
+
+    row = inbox.execute("SELECT ingest_webhook(%s::jsonb) ->> 'status'", [deep]).fetchone()
+
+    kept = inbox.execute("SELECT payload FROM webhook_delivery_log").fetchone()
+    assert kept is not None
+    assert (row, set(kept[0])) == (("dead",), {"length", "sha256"})
+
+
+def test_a_dead_letter_from_before_loses_its_mail_bodies_when_it_is_tried_again(inbox: Connection) -> None:
+    (outcome,) = deliver(inbox, told("LEAD_REPLIED", []))
+    inbox.execute(
+        """UPDATE webhook_delivery_log SET payload = jsonb_set(payload, '{data}', '[{"raw_body": "secret"}]')"""
+    )
+
+    webhooks.process(inbox, [outcome.id], [outcome.received_at])
+
+    kept = inbox.execute("SELECT payload::text LIKE '%%secret%%', status FROM webhook_delivery_log").fetchone()
+    assert kept == (False, "dead")
+
+
+def test_a_delivery_without_content_is_dead_however_it_came_to_be_pending(inbox: Connection) -> None:
+    row = inbox.execute("SELECT ingest_webhook(NULL)").fetchone()
+    inbox.execute("INSERT INTO webhook_delivery_log (payload) VALUES (NULL)")
+    assert row is not None
+    assert (row[0]["status"], row[0]["error"]) == ("dead", "it came without content")
+
+    keys = inbox.execute("SELECT id, received_at FROM webhook_delivery_log").fetchall()
+    again = webhooks.process(inbox, [key[0] for key in keys], [key[1] for key in keys])
+
+    assert [(outcome.status, outcome.error_message) for outcome in again] == [("dead", "it came without content")] * 2
+
+
 def test_mail_bodies_are_kept_where_the_settings_say_so(inbox: Connection) -> None:
     inbox.execute("UPDATE bisonsync_private.webhook_settings SET store_bodies = true")
     deliver(inbox, replied(1, text_body="hello"))
@@ -448,36 +610,72 @@ def test_an_account_event_changes_the_account_at_once(inbox: Connection) -> None
             " FROM sender_emails_cache"
         ).fetchone()
 
-    deliver(inbox, account("DISCONNECTED", at=NOW, type="google_workspace_oauth", emails_sent="5", status="connected"))
+    unmoved = NOW - timedelta(days=75)
+
+    def come(kind: str, minutes: float, **more: object) -> None:
+        body = account(kind, at=unmoved + timedelta(seconds=minutes), **more)
+        assert statuses(deliver(inbox, body, received_at=NOW + timedelta(minutes=minutes))) == ["processed"]
+
+    come("DISCONNECTED", 0, type="google_workspace_oauth", emails_sent="5", status="connected")
     assert row() == ("sam@sender.example.com", "Not connected", False, None, None, "Google", 5)
 
-    deliver(inbox, account("RECONNECTED", at=NOW + timedelta(minutes=1)))
+    come("RECONNECTED", 1)
     assert row()[1:3] == ("Connected", True)
 
-    deliver(inbox, account("DISCONNECTED", at=NOW - timedelta(minutes=1)))
+    come("DISCONNECTED", -1)
     assert row()[1] == "Connected"
 
     deliver(inbox, told("WARMUP_DISABLED_CAUSING_BOUNCES", {"sender_email": {"id": 7, "updated_at": YESTERDAY}}))
     assert row()[4] is False
 
-    deliver(inbox, account("REMOVED", at=NOW + timedelta(minutes=2)))
+    come("REMOVED", 2)
     assert row()[3] == NOW + timedelta(minutes=2)
-    deliver(inbox, account("ADDED", at=NOW), account("RECONNECTED", at=NOW + timedelta(minutes=3)))
+    come("ADDED", 1.5)
+    come("RECONNECTED", 3)
     assert row()[3] is not None
-    deliver(inbox, account("ADDED", at=NOW + timedelta(minutes=4)))
+    come("ADDED", 4)
     assert row()[3] is None
 
 
-def test_an_event_from_before_a_later_complete_read_changes_no_account(inbox: Connection) -> None:
-    deliver(inbox, account("ADDED", at=NOW - timedelta(days=2)))
+def test_of_account_events_that_came_together_the_later_one_counts(inbox: Connection) -> None:
+    first, second = NOW - timedelta(days=9), NOW - timedelta(days=8)
+
+    deliver(inbox, account("DISCONNECTED", at=second), account("RECONNECTED", at=first))
+    assert inbox.execute("SELECT status FROM sender_emails_cache").fetchall() == [("Connected",)]
+
+    deliver(inbox, account("RECONNECTED", at=second, number=8), account("DISCONNECTED", at=first, number=8))
+    last = inbox.execute("SELECT status FROM sender_emails_cache WHERE bison_account_id = 8").fetchall()
+    assert last == [("Not connected",)]
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(31, "Connected"), (29, "Not connected")])
+def test_a_poll_knows_better_than_what_came_before_it_however_old_the_mailbox_is(
+    inbox: Connection, minutes: float, status: str
+) -> None:
+    deliver(inbox, account("RECONNECTED", at=NOW - timedelta(days=90)), received_at=NOW - timedelta(hours=1))
     inbox.execute(
         "INSERT INTO workspace_sync_state (bison_instance, bison_workspace_id, resource, last_complete_at)"
         " VALUES ('north', 2, 'accounts', %s)",
         [NOW - timedelta(minutes=30)],
     )
 
-    (late,) = deliver(inbox, account("REMOVED", at=NOW - timedelta(hours=1)))
-    (unknown,) = deliver(inbox, account("ADDED", at=NOW - timedelta(hours=1), number=8))
+    lost = account("DISCONNECTED", at=NOW - timedelta(days=80))
+    deliver(inbox, lost, received_at=NOW - timedelta(minutes=minutes))
+
+    assert inbox.execute("SELECT status FROM sender_emails_cache").fetchall() == [(status,)]
+
+
+def test_an_event_from_before_a_later_complete_read_changes_no_account(inbox: Connection) -> None:
+    deliver(inbox, account("ADDED", at=NOW - timedelta(days=2)), received_at=NOW - timedelta(days=2))
+    inbox.execute(
+        "INSERT INTO workspace_sync_state (bison_instance, bison_workspace_id, resource, last_complete_at)"
+        " VALUES ('north', 2, 'accounts', %s)",
+        [NOW - timedelta(minutes=30)],
+    )
+
+    hour_ago = NOW - timedelta(hours=1)
+    (late,) = deliver(inbox, account("REMOVED", at=hour_ago), received_at=hour_ago)
+    (unknown,) = deliver(inbox, account("ADDED", at=hour_ago, number=8), received_at=hour_ago)
 
     assert (late.status, unknown.status) == ("processed", "processed")
     assert inbox.execute("SELECT bison_account_id, removed_at FROM sender_emails_cache").fetchall() == [(7, None)]
@@ -604,7 +802,7 @@ def test_what_newer_rules_read_otherwise_is_counted_otherwise(inbox: Connection)
     keys = inbox.execute("SELECT dedup_key FROM webhook_event_keys ORDER BY 1").fetchall()
     assert keys == [("campaign_event:1",), ("campaign_event:2",)]
     versions = inbox.execute("SELECT DISTINCT processor_version FROM webhook_delivery_log").fetchall()
-    assert versions == [(1,)]
+    assert versions == [(2,)]
 
 
 def test_one_that_counted_before_its_type_was_known_to_be_none_gives_its_count_back(inbox: Connection) -> None:

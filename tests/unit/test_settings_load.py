@@ -63,6 +63,7 @@ def test_an_instance_needs_its_address_alone(given_file):
     assert loaded.instances["sim"] == Instance(base_url="https://sim.example.com")
     assert loaded.instances["sim"].model_dump() == {
         "base_url": "https://sim.example.com",
+        "former_urls": [],
         "api_key": None,
         "requests_per_minute": 1500,
         "concurrency": 10,
@@ -95,6 +96,7 @@ def test_reads_every_section(given_file):
             {SIM}
             concurrency = 4
             allow_switch = true
+            former_urls = ["https://App.example.com/api/", "http://127.0.0.1:8080"]
             [instances.Maverick.workspaces.12]
             api_key = "7|abc"
             [polling]
@@ -130,6 +132,7 @@ def test_reads_every_section(given_file):
 
     maverick = loaded.instances["maverick"]
     assert (maverick.concurrency, maverick.allow_switch) == (4, True)
+    assert maverick.former_urls == ["https://app.example.com", "http://127.0.0.1:8080"]
     assert maverick.workspaces[12].api_key.get_secret_value() == "7|abc"
     assert (loaded.polling.deadline, loaded.polling.connect_timeout) == (timedelta(minutes=4), timedelta(seconds=2.5))
     assert list(loaded.providers) == ["Zed", "Alpha"]

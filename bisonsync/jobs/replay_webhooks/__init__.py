@@ -11,7 +11,7 @@ from bisonsync.errors import BisonsyncError, GuardRefused
 from bisonsync.jobs.replay_webhooks.crew import Crew, Limits
 from bisonsync.jobs.replay_webhooks.file import FileDeliveries
 from bisonsync.jobs.replay_webhooks.lines import NotReadable
-from bisonsync.jobs.replay_webhooks.log import UNTOUCHABLE, StoredDeliveries
+from bisonsync.jobs.replay_webhooks.log import StoredDeliveries
 from bisonsync.jobs.replay_webhooks.notes import COUNTS, Notes, named, some
 from bisonsync.run import Problem, Result, Run, label
 from bisonsync.store import partitions, replay
@@ -54,7 +54,7 @@ def replay_log(
     said = f"{some(found)} {'due' if choice is None else 'chosen'}{_spread(tallies)}"
     said += f"; the first {wanted} of them" if wanted < found else ""
     if run.dry_run:
-        notes.problems += _refused(choice, _by(tallies, "status"))
+        notes.problems += _tests_refused(choice, _by(tallies, "status"))
         return _result(notes, said, tallies)
     if not wanted:
         return _result(notes, said, tallies)
@@ -64,19 +64,27 @@ def replay_log(
         crew.carry_out(StoredDeliveries(run, crew, notes, choice, wanted=wanted, last_id=last_id))
     except BisonsyncError as end:
         notes.problems.append(Problem.of(end))
-    notes.problems += _refused(choice, notes.counts)
+    notes.problems += [*_tests_refused(choice, notes.counts), *_mismatches_left(choice, notes.counts)]
     return _result(notes, notes.said("delivery", "deliveries"), tallies, committed=crew.committed)
 
 
 def replay_file(
-    run: Run, stream: BinaryIO, limits: Limits, *, received_at: datetime | None, upkeep: Upkeep, tell: Tell
+    run: Run,
+    stream: BinaryIO,
+    limits: Limits,
+    *,
+    received_at: datetime,
+    keep_bodies: bool,
+    upkeep: Upkeep,
+    tell: Tell,
 ) -> Result:
     """Store and apply the lines of a file as new deliveries; what is known already is stored as a duplicate.
 
-    ``received_at`` is for lines that do not tell it. A broken line is named by its number, and the others go on.
+    ``received_at`` is for lines that do not tell it; ``keep_bodies``: mail bodies are stored. A broken line is named by
+    its number, and the others go on.
     """
     notes, crew = Notes(), Crew(run, limits)
-    task = FileDeliveries(run, crew, notes, stream, received_at=received_at, limit=limits.rows)
+    task = FileDeliveries(run, crew, notes, stream, received_at=received_at, limit=limits.rows, keep_bodies=keep_bodies)
     try:
         if run.dry_run:
             for _ in task.items():
@@ -109,19 +117,28 @@ def _missing(ids: Sequence[int]) -> list[Problem]:
     return [Problem("not_found", f"no delivery has the id {named(ids)}", hint)]
 
 
-def _refused(choice: Choice | None, found: Counter[str]) -> list[Problem]:
-    """Where deliveries that are never applied were asked for by name; in a range they are just passed over."""
+def _is_asked_for(choice: Choice | None, status: str) -> bool:
+    """Whether deliveries of a status are chosen by name; in a range they are just passed over."""
+    return choice is not None and (status in choice.statuses or choice.ids is not None)
+
+
+def _tests_refused(choice: Choice | None, found: Counter[str]) -> list[Problem]:
+    if not found["test"] or not _is_asked_for(choice, "test"):
+        return []
+    said = f"{found['test']} of the chosen have the status test, which is never applied"
+    return [Problem(GuardRefused.kind, said, "a test is nobody's event", exit_code=GuardRefused.exit_code)]
+
+
+def _mismatches_left(choice: Choice | None, found: Counter[str]) -> list[Problem]:
+    if not found["mismatch"] or not _is_asked_for(choice, "mismatch"):
+        return []
     return [
         Problem(
             GuardRefused.kind,
-            f"{found[status]} of the chosen have the status {status}, which is never applied",
-            "a test is nobody's event"
-            if status == "test"
-            else "its address belongs to another workspace: bisonsync webhooks verify",
+            f"{found['mismatch']} of the chosen name another workspace than the address they came to: not applied",
+            "put base_url or former_urls of the instance right, or see 'bisonsync webhooks verify'",
             exit_code=GuardRefused.exit_code,
         )
-        for status in UNTOUCHABLE
-        if choice is not None and found[status] and (status in choice.statuses or choice.ids is not None)
     ]
 
 
