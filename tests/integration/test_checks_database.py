@@ -348,6 +348,30 @@ def test_database_warns_7_days_before_a_month_without_a_place(
         assert result.hint == "bisonsync prune  # for sender_email_daily"
 
 
+def test_database_names_the_days_of_the_inbox_that_have_no_partition(db: str, conn: Connection) -> None:
+    now = datetime.now(UTC)
+    today, last = now.date(), now.date() + timedelta(days=7)
+    conn.execute("SELECT bisonsync_private.make_delivery_partitions(%s, %s)", [today, last])
+
+    def seen() -> tuple[str, str, str]:
+        result = examine(db, "database", now=now, schedule={})
+        return result.state, result.detail, result.hint
+
+    assert seen()[0] == "OK"
+    conn.execute(f"DROP TABLE webhook_delivery_log_{last:%Y_%m_%d}".encode())
+    hint = "bisonsync prune  # for webhook_delivery_log"
+    assert seen() == ("WARNING", f"webhook_delivery_log: no partition for {last}", hint)
+    conn.execute(f"DROP TABLE webhook_delivery_log_{today:%Y_%m_%d}".encode())
+    said = f"webhook_delivery_log: no partition for {today}, {last}: today's deliveries"
+    assert seen() == ("WARNING", f"{said} go to the default partition", hint)
+    conn.execute("DROP TABLE webhook_delivery_log_default")
+    assert seen() == ("CRITICAL", f"{said} are refused", hint)
+
+
+def test_database_asks_for_no_partition_where_there_is_no_inbox(db: str) -> None:
+    assert examine(db, "database", schedule={}).state == "OK"
+
+
 # dashboard_health_summary
 
 
