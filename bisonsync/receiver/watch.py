@@ -24,10 +24,8 @@ MAX_ASKING = 200
 _PATIENCE_SECONDS = 3.0
 # After so long without a good look nothing is known of the database.
 _STALE_SECONDS = 3 * LOOK_SECONDS
-_STANDBY = "the database can only be read: it is a standby; give the primary's address"
-_SET_READ_ONLY = (
-    "the database can only be read: default_transaction_read_only is on, as hostings set it while a disk is nearly full"
-)
+_STANDBY = "it is a standby; give the primary's address"
+_SET_READ_ONLY = "default_transaction_read_only is on, as hostings set it while a disk is nearly full"
 
 
 class Undecided(Exception):
@@ -164,7 +162,7 @@ class Watch:
         if read_only is None:
             self._note(Sight(owners, began), "")
             return
-        reason = _STANDBY if read_only.is_standby else _SET_READ_ONLY
+        reason = f"the database can only be read: {_STANDBY if read_only.is_standby else _SET_READ_ONLY}"
         self._note(Sight(owners, began, Trouble("read_only", reason)), reason)
         # A setting of the database or the role is heard of by new sessions alone.
         self._db.close()
