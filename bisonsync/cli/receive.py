@@ -13,6 +13,7 @@ from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
     from bisonsync.clock import Clock
+    from bisonsync.errors import DatabaseError
     from bisonsync.receiver.lines import Lines
     from bisonsync.receiver.server import Plan, Server
     from bisonsync.receiver.workers import Crew, Pipe
@@ -24,6 +25,7 @@ RECEIVE_COUNTS = ("requests", "stored", "refused", "unavailable")
 MAX_WORKERS = 4
 LOOK_SECONDS = 0.5
 UPKEEP_SECONDS = 3600.0
+UPKEEP_RETRY_SECONDS = 60.0
 BACKLOG = 2048
 _EXTRA_HINT = "pip install 'bisonsync[serve]'"
 
@@ -90,7 +92,7 @@ def _receive(session: Session, host: str, port: int, workers: int) -> Result:
     try:
         _warn_without_secrets(session, plan, lines)
         if not options.dry_run:
-            _keep_up(session, lines)
+            _begin_upkeep(session, lines)
         with _listen(host, port) as sock:
             where = _address(sock)
             if options.dry_run:
@@ -128,7 +130,8 @@ def _watch_over(session: Session, crew: Crew, lines: Lines) -> None:
     clock = session.clock
     seconds = session.options.deadline_seconds
     ends_at = float("inf") if seconds is None else clock.monotonic() + seconds
-    due_at, day = clock.monotonic() + UPKEEP_SECONDS, clock.now().date()
+    # At the begin it may have failed.
+    due_at, day = clock.monotonic() + UPKEEP_RETRY_SECONDS, clock.now().date()
     while clock.monotonic() < ends_at:
         clock.sleep(min(LOOK_SECONDS, max(0.0, ends_at - clock.monotonic())))
         crew.look()
@@ -137,8 +140,30 @@ def _watch_over(session: Session, crew: Crew, lines: Lines) -> None:
             try:
                 _keep_up(session, lines)
             except DatabaseError as error:
-                lines.say(f"settings and partitions of the inbox are not up to date: {error.message}", level="warning")
+                due_at = clock.monotonic() + UPKEEP_RETRY_SECONDS
+                _warn_of_upkeep(lines, error)
     raise DeadlineExceeded(f"the deadline of {seconds:g} s has come", hint="what is committed stays")
+
+
+def _begin_upkeep(session: Session, lines: Lines) -> None:
+    """Keep up before anything is received. Raises DatabaseError, but not where nothing can be written for a while.
+
+    The deliveries that come meanwhile get 503 and are sent again; a service that cannot be started is not there when
+    it could write.
+    """
+    from bisonsync.errors import DatabaseError
+    from bisonsync.store import webhooks
+
+    try:
+        _keep_up(session, lines)
+    except DatabaseError as error:
+        if not webhooks.is_write_refused(error):
+            raise
+        _warn_of_upkeep(lines, error)
+
+
+def _warn_of_upkeep(lines: Lines, error: DatabaseError) -> None:
+    lines.say(f"settings and partitions of the inbox are not up to date: {error.message}", level="warning")
 
 
 def _keep_up(session: Session, lines: Lines) -> None:

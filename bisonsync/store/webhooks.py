@@ -117,10 +117,17 @@ def explain(error: Exception) -> str:
     return "deliveries cannot be stored; the receiver's log says why"
 
 
+def is_write_refused(error: Exception) -> bool:
+    """True while the database writes nothing for anybody: read only, or without room."""
+    return isinstance(error.__cause__, pg.ReadOnlySqlTransaction | pg.DiskFull)
+
+
 def is_for_all(error: Exception) -> bool:
     """True for errors that every delivery meets, whatever is in it."""
-    return isinstance(error, DatabaseUnavailable | SchemaMismatch) or isinstance(
-        error.__cause__, pg.ReadOnlySqlTransaction | pg.DiskFull | pg.InsufficientPrivilege
+    return (
+        is_write_refused(error)
+        or isinstance(error, DatabaseUnavailable | SchemaMismatch)
+        or isinstance(error.__cause__, pg.InsufficientPrivilege)
     )
 
 

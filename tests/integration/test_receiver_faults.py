@@ -341,6 +341,22 @@ def test_a_database_that_can_only_be_read_is_told_of_and_nothing_is_lost(
     assert counted(conn) == 5
 
 
+def test_a_receiver_that_is_started_while_nothing_can_be_written_waits_for_it(
+    db: str, conn: Connection, secret: str
+) -> None:
+    name = Identifier(conn.info.dbname)
+    conn.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    with receiver(db) as running:
+        meanwhile = running.post(secret, body(1))
+        health = running.ask("GET", "/healthz")
+        conn.execute(SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+        cli.wait_until(lambda: running.ask("GET", "/healthz").status == 200, "health is well by itself")
+        afterwards = running.post(secret, body(1))
+
+    assert "settings and partitions of the inbox are not up to date" in running.log
+    assert (meanwhile.status, health.status, afterwards.text) == (503, 503, "processed\n")
+
+
 def end_sessions(conn: Connection) -> None:
     """A setting of the database is heard of by new sessions alone."""
     conn.execute(
