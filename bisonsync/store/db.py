@@ -487,7 +487,10 @@ def _translated(error: psycopg.Error, where: str) -> DatabaseError:
     if isinstance(error, pg.InsufficientPrivilege):
         hint = "connect as the owner of the tables, or grant the right"
     elif isinstance(error, pg.ReadOnlySqlTransaction):
-        hint = "it can only be read: a standby, or a server that has run out of space; give the primary's address"
+        hint = (
+            "a standby (give the primary's address), a full disk (Supabase freezes at 95 %), or a setting of role or"
+            " database; which of them it is says 'bisonsync health database'"
+        )
     elif isinstance(error, pg.QueryCanceled):
         hint = "look for what keeps it busy; the next run tries again"
     elif isinstance(error, pg.DiskFull):

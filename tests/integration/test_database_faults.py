@@ -463,15 +463,38 @@ def test_a_cancelled_statement_stops_its_own_workspace_alone(polled: Scene) -> N
 
 
 def test_a_database_that_can_only_be_read_says_so(polled: Scene) -> None:
-    name = psycopg.conninfo.conninfo_to_dict(polled.dsn)["dbname"]
-    polled.conn.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+    before = polled.picture()
+    freeze(polled)
 
     done = polled.poll()
 
     assert done.returncode == 6
     assert_one_line(done.stderr)
     assert "read-only transaction" in done.stderr
-    assert "primary" in done.stderr
+    for cause in ("primary", "full disk", "setting of role or database", "bisonsync health database"):
+        assert cause in done.stderr
+    assert polled.picture() == before
+
+
+def freeze(stage: Scene) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(stage.dsn)["dbname"]
+    stage.conn.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+
+
+WRITERS = [
+    *("pull-events", "snapshot-providers", "replay-webhooks", "rebuild-counters", "prune", "migrate"),
+    "workspaces disable 1",
+]
+READERS = ["runs list", "rebuild-counters --diff-only"]
+
+
+def test_no_command_says_success_over_a_database_that_it_cannot_write(polled: Scene) -> None:
+    """What only reads goes on. The write is ours to be refused: the freeze itself is not undone."""
+    freeze(polled)
+
+    codes = {line: cli.run_cli(line.split(), polled.environment(direct=True)).returncode for line in WRITERS + READERS}
+
+    assert codes == dict.fromkeys(WRITERS, 6) | dict.fromkeys(READERS, 0)
 
 
 # Logins

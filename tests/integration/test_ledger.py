@@ -355,7 +355,8 @@ def test_a_second_signal_ends_the_run_at_once(polled: Scene, first: signal.Signa
     process.send_signal(second)
     done = cli.finish(process)
 
-    assert time.monotonic() - began < 1.0
+    # A silent server is asked to cancel, for half a second; the grace of a first signal would be two, and the ledger's.
+    assert time.monotonic() - began < 2.0
     assert done.returncode == 128 + second
     assert "Traceback" not in done.stderr
     polled.proxy.cut_all()
