@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -129,7 +129,15 @@ class Tag(BaseModel):
 
 
 class SenderEmail(BaseModel):
-    """A mailbox. Counters are lifetime totals; a counter that is missing is None, never 0."""
+    """A mailbox. Counters are lifetime totals; a counter that is missing is None, never 0.
+
+    What decides something is whose row it is, whether it works, and what is counted: a row in which one of these cannot
+    be read is of no use. ``OPTIONAL`` are the others, of which a row may lose any.
+    """
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset(
+        {"name", "imap_server", "smtp_server", "daily_limit", "type", "warmup_enabled", "created_at", "tags"}
+    )
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -21,6 +21,8 @@ WorkspaceVerdict = Literal["complete", "incomplete", "guarded", "failed", "skipp
 WorkspaceKey = tuple[str, int]
 
 PARTIAL_EXIT = 3
+# The kind of a problem that is none: it is told once, and changes no exit code.
+NOTICE = "notice"
 # How long work goes on after a stop; longer than a statement may then take, and the request to cancel it.
 STOP_GRACE_SECONDS = 4.0
 

@@ -31,6 +31,7 @@ from bisonsync.errors import (
 )
 from bisonsync.output import Output
 from bisonsync.run import (
+    NOTICE,
     STOP_GRACE_SECONDS,
     VERDICTS,
     InstanceAccess,
@@ -533,9 +534,11 @@ class Session:
             # Nothing that cron would have to mail: health tells what does not pass by itself.
             for warning in result.warnings:
                 self.output.log(warning, level="warning")
+        for notice in (p for p in problems if p.kind == NOTICE):
+            self.output.log(f"{notice.message} → {notice.hint}", level="warning")
         # What another run is doing is no mail from cron.
         told = [p for p in problems if p.exit_code or not (self.options.quiet and p.kind == LeaseBusy.kind)]
-        self.output.problems([(p.message, p.hint, p.workspace) for p in told])
+        self.output.problems([(p.message, p.hint, p.workspace) for p in told if p.kind != NOTICE])
 
     def _close_ledger(self, result: Result, verdict: str, code: int) -> Result:
         """Close the ledger row; the result with the counts that the ledger has."""

@@ -47,7 +47,8 @@ class Http:
     """Sends requests to one origin; safe to call from many threads.
 
     ``base_url`` has no trailing slash. Raises Transient for everything that went wrong on the way, ConfigError when
-    the certificates or the proxy that the environment names cannot be used.
+    the certificates or the proxy that the environment names cannot be used. Of both addresses errors name host and
+    port alone: the rest may be a secret.
     """
 
     def __init__(
@@ -94,16 +95,22 @@ class Http:
             with transport[0]:
                 return self._exchange(transport, method, path, headers, body, give_up_at)
         except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Transient("no connection in time", was_sent=False) from error
+            raise Transient(f"no connection to {self._address()} in time", was_sent=False) from error
         except httpx.TimeoutException as error:
-            raise Transient("no answer in time") from error
+            raise Transient(f"no answer from {self._address()} in time") from error
         except (httpx.ConnectError, httpx.ProxyError) as error:
-            raise Transient(f"no connection: {_reason(error, token)}", was_sent=False) from error
+            reason = f"no connection to {self._address()}: {_reason(error, token)}"
+            raise Transient(reason, was_sent=False) from error
         except httpx.LocalProtocolError as error:
             # Its text quotes the header it stumbles over.
             raise Transient("the request cannot be sent", was_sent=False) from error
         except httpx.TransportError as error:
-            raise Transient(f"connection failed: {_reason(error, token)}") from error
+            raise Transient(f"the connection to {self._address()} failed: {_reason(error, token)}") from error
+
+    def _address(self) -> str:
+        proxy = None if self._factory is not None else proxy_for(self.base_url)
+        through = f" through the proxy at {_host_and_port(proxy)}" if proxy else ""
+        return _host_and_port(self.base_url) + through
 
     def close(self) -> None:
         """Close every thread's connections."""
@@ -187,6 +194,18 @@ def proxy_for(url: str) -> str | None:
     if not proxy or _is_loopback(host) or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _host_and_port(url: str) -> str:
+    """What a connection is made to, and no more of a URL than that."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        port = 0
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if port else host
 
 
 def _is_loopback(host: str) -> bool:

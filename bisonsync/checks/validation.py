@@ -3,37 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from bisonsync.checks.check import OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, grade
-from bisonsync.checks.wording import named, short, worst_first, worst_of
+from bisonsync.checks.wording import named, short, span, worst_first, worst_of
 from bisonsync.run import label
 from bisonsync.store import health_data
-from bisonsync.store.health_data import Quarantined
+from bisonsync.store.health_data import MovingField, NotedField, Quarantined
 
 NAME = "validation"
 # Of the records of a list. One is worth a warning.
 LIMITS: Mapping[str, Limit] = {"warning": Limit(0, "%"), "critical": Limit(5, "%")}
+# A poll leaves a field out by itself after so many reads, where enough accounts have it.
+MOVING_READS = 3
 
 
 def look(look: Look) -> CheckResult:
-    """Compare the open entries of the quarantine with the length of their list."""
+    """Compare the open entries of the quarantine with the length of their list, and name fields that are no use.
+
+    Unknown fields that have all rows written at each read are a warning, or told alone where they are left out by now;
+    notes on fields that could not be read are told alone.
+    """
     limits = look.limits[NAME]
     rows = look.read(health_data.list_quarantined)
-    if not rows:
-        return _nothing(look, limits)
+    moving = look.read(lambda conn: health_data.list_moving_fields(conn, reads=MOVING_READS))
+    if not rows and not moving and not look.read(health_data.count_read_lists):
+        return _nothing_read(limits)
     shares = [_share(row) for row in rows]
     bad = worst_first([found for row in rows if (found := _finding(row, limits)).state != OK])
+    stirring = tuple(_stirring(field) for field in moving if field.left_out_at is None)
+    told = [f"{sum(row.records for row in rows)} records kept aside" if rows else "nothing is kept aside"]
+    told[0] += f": {bad[0].subject}: {bad[0].detail}" if bad else ""
+    told += [f"{found.subject}: {found.detail}" for found in stirring]
+    told += [_left_out(look, field, field.left_out_at) for field in moving if field.left_out_at is not None]
+    told += [_noted(note) for note in look.read(health_data.list_noted_fields)]
     return CheckResult(
         NAME,
-        worst_of(bad, OK),
-        f"{sum(row.records for row in rows)} records kept aside"
-        + (f": {bad[0].subject}: {bad[0].detail}" if bad else ""),
-        hint=_hint(bad),
+        worst_of((*bad, *stirring), OK),
+        "; ".join(told),
+        hint=_hint(bad) or _hint_on_fields(moving),
         value=round(max((share for share in shares if share is not None), default=0.0), 2),
         unit="%",
         thresholds=limits,
-        findings=bad,
+        findings=(*bad, *stirring),
     )
+
+
+def _stirring(field: MovingField) -> Finding:
+    detail = f"{field.field} changed in nearly all of {field.accounts} accounts at each of the last {field.reads} reads"
+    return Finding(f"instance {field.bison_instance}", WARNING, f"the field {detail}: all are written each time")
+
+
+def _left_out(look: Look, field: MovingField, since: datetime) -> str:
+    age = span((look.now - since).total_seconds())
+    return (
+        f"instance {field.bison_instance}: the field {field.field} moves with every read and is left out of the"
+        f" comparison for {age}; stored is its value at the row's last other change"
+    )
+
+
+def _noted(note: NotedField) -> str:
+    where = "1 workspace" if note.workspaces == 1 else f"{note.workspaces} workspaces"
+    return (
+        f"{note.field} could not be read of accounts in {where}, which were taken all the same"
+        f" (first: {note.workspace}, id {note.record_id})"
+    )
+
+
+def _hint_on_fields(moving: list[MovingField]) -> str:
+    names = ", ".join(f'"{name}"' for name in dict.fromkeys(field.field for field in moving))
+    return f"where nobody needs it, in the settings: [polling] ignore_fields = [{names}]" if moving else ""
 
 
 def _share(row: Quarantined) -> float | None:
@@ -63,9 +102,7 @@ def _hint(bad: tuple[Finding, ...]) -> str:
     return f"see table data_validation_errors; once the host is right: bisonsync poll-accounts{where}"
 
 
-def _nothing(look: Look, limits: Mapping[str, Limit]) -> CheckResult:
-    if look.read(health_data.count_read_lists):
-        return CheckResult(NAME, OK, "nothing is kept aside", value=0, unit="%", thresholds=limits)
+def _nothing_read(limits: Mapping[str, Limit]) -> CheckResult:
     finding = Finding("lists", UNKNOWN, "nothing was read yet", kinds=("job:poll-accounts", "late", "unread"))
     hint = "bisonsync poll-accounts"
     return CheckResult(NAME, UNKNOWN, "nothing was read yet", hint, unit="%", thresholds=limits, findings=(finding,))

@@ -84,6 +84,7 @@ def _policy(session: Session, *, allow_shrink: bool, no_delete: bool) -> Policy:
             no_delete=no_delete,
         ),
         rules=rules,
+        ignore_fields=tuple(polling.ignore_fields),
         workspace_deadline_min_seconds=polling.workspace_deadline_min.total_seconds(),
         workspace_deadline_per_1000_seconds=polling.workspace_deadline_per_1000.total_seconds(),
         interval_seconds=max(1, round(polling.interval.total_seconds())),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -17,8 +19,9 @@ from bisonsync.api.client import InstanceClient, ServiceMeter
 from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
 from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseBusy, LeaseLost, Stopped
-from bisonsync.models import Identifier, SenderEmail, Workspace, clean_value
+from bisonsync.models import Identifier, SenderEmail, Tag, Workspace, clean_value
 from bisonsync.run import (
+    NOTICE,
     STOP_GRACE_SECONDS,
     Problem,
     Result,
@@ -29,7 +32,7 @@ from bisonsync.run import (
     label,
 )
 from bisonsync.store import accounts, leases
-from bisonsync.store.accounts import Changes, Fault, Fresh, Merged, ShrinkGuard
+from bisonsync.store.accounts import Changes, Fault, Fresh, LeftOut, Merged, ReadStart, ShrinkGuard
 from bisonsync.store.db import Connection
 from bisonsync.store.leases import Holder, Lease
 from bisonsync.store.registry import WorkspaceRow
@@ -43,6 +46,12 @@ SWITCH_LOOKS = 5
 
 # Known and of no use to a mirror; updated_at moves with any activity and is no change.
 _DROPPED = frozenset({"updated_at", "email_signature", "imap_port", "smtp_port"})
+# No account is older; what a host writes for "no date" is.
+FIRST_YEAR = 1971
+# The first so many tell as much as all.
+NOTES_PER_FIELD = 20
+# Stored values that stay where the API's own cannot be read; of other fields an absent one keeps what was known anyway.
+_KEPT_IF_UNREAD = frozenset({"name", "daily_limit", "type"})
 _COUNTERS = (
     "emails_sent_count",
     "total_replied_count",
@@ -63,6 +72,7 @@ class Policy:
 
     guard: ShrinkGuard
     rules: Mapping[str, Any]
+    ignore_fields: tuple[str, ...]
     workspace_deadline_min_seconds: float
     workspace_deadline_per_1000_seconds: float
     interval_seconds: int
@@ -71,10 +81,12 @@ class Policy:
 
 @dataclass
 class _Tally:
-    """Counts rows as pages arrive, for the progress bar."""
+    """Counts rows as pages arrive, for the progress bar; keeps which unknown fields moved, and which are left out."""
 
     expected: int = 0
     read: int = 0
+    moving: set[str] = field(default_factory=set[str])
+    left_out: set[str] = field(default_factory=set[str])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -118,43 +130,165 @@ def run(run: Run, policy: Policy) -> Result:
         return _result(run, outcomes, (Problem.of(stop),))
     for lane in lanes:
         lane.close()
-    return _result(run, outcomes, ())
+    result = _result(run, outcomes, ())
+    return replace(result, problems=(*result.problems, *_leave_out_moving(run, policy, tally)))
 
 
-def read_sender_email(raw: Any) -> tuple[int, str] | InvalidRow:
-    """A row of the API as the mirror wants it: its id and a JSON object of its fields."""
+def _leave_out_moving(run: Run, policy: Policy, tally: _Tally) -> tuple[Problem, ...]:
+    """See to it that fields that move with every read do not have all rows written each time; told once for each."""
+    ignored = sorted(tally.left_out & set(policy.ignore_fields))
+    if run.dry_run or not (tally.moving or ignored):
+        return ()
+
+    def work(conn: Connection) -> list[LeftOut]:
+        if ignored:
+            accounts.forget_left_out(conn, list(run.clients), ignored)
+        return accounts.leave_out(conn, run.run_id)
+
     try:
-        row = SenderEmail.model_validate(raw)
-    except ValidationError as error:
-        return _invalid(raw, error)
-    extra = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
-    mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
-    tags = row.tags and [
-        {
-            key: value
-            for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default))
-            if value is not None
+        left_out = run.db.run(work)
+    except BisonsyncError:
+        # The rows are stored; the next run sees the same and comes here again.
+        return ()
+    return tuple(
+        Problem(
+            NOTICE,
+            f"instance {one.bison_instance}: the field {one.field} changed in nearly all of {one.accounts} accounts at"
+            f" each of the last {accounts.MOVING_READS} reads; from now on a change of it alone writes no row",
+            f"add \"{one.field}\" to [polling] ignore_fields if nobody needs it; see 'bisonsync health validation'",
+            exit_code=0,
+        )
+        for one in left_out
+        if one.is_first
+    )
+
+
+class RowReader:
+    """Reads the rows of one workspace, without the unknown fields that are ``ignored``.
+
+    ``notes``: what could not be read of rows that were taken all the same, by account.
+    """
+
+    def __init__(self, ignored: Sequence[str] = ()) -> None:
+        self.notes: dict[int, tuple[Fault, ...]] = {}
+        self._ignored = ignored
+
+    def read(self, raw: Any) -> tuple[int, str] | InvalidRow:
+        """A row of the API as the mirror wants it: its id and a JSON object of its fields."""
+        faults: dict[str, str] = {}
+        try:
+            row = SenderEmail.model_validate(raw)
+        except ValidationError as error:
+            salvaged = _salvage(raw, error)
+            if salvaged is None:
+                return _invalid(raw, error)
+            row, faults = salvaged
+        made_at = row.created_at
+        if made_at is not None and made_at.year < FIRST_YEAR:
+            faults["created_at"] = f"created_at: nothing was made in {made_at.year:04}"
+            made_at = None
+        if faults:
+            self.notes[row.id] = tuple(_note(row.id, raw, name, message) for name, message in faults.items())
+        elif self.notes:
+            # The same row of an earlier walk.
+            self.notes.pop(row.id, None)
+        return row.id, self._encode(row, made_at, unread=faults.keys() & _KEPT_IF_UNREAD)
+
+    def _encode(self, row: SenderEmail, made_at: datetime | None, *, unread: AbstractSet[str]) -> str:
+        extra: Any = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
+        for name in self._ignored:
+            extra = _without(extra, name)
+        mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
+        tags = row.tags and [
+            {
+                key: value
+                for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default))
+                if value is not None
+            }
+            for tag in sorted(row.tags, key=lambda tag: (tag.id or 0, tag.name))
+        ]
+        fields: dict[str, Any] = {
+            "id": row.id,
+            "email": row.email,
+            "name": row.name,
+            "domain": row.email.rpartition("@")[2],
+            "mail_host": mail_host.lower(),
+            "status": row.status,
+            "has_status": "status" in row.model_fields_set,
+            "daily_limit": row.daily_limit,
+            "warmup_enabled": row.warmup_enabled,
+            "type": row.type,
+            "tags": tags,
+            "extra": clean_value(extra),
+            "created_at": made_at.isoformat() if made_at else None,
         }
-        for tag in sorted(row.tags, key=lambda tag: (tag.id or 0, tag.name))
-    ]
-    fields: dict[str, Any] = {
-        "id": row.id,
-        "email": row.email,
-        "name": row.name,
-        "domain": row.email.rpartition("@")[2],
-        "mail_host": mail_host.lower(),
-        "status": row.status,
-        "has_status": "status" in row.model_fields_set,
-        "daily_limit": row.daily_limit,
-        "warmup_enabled": row.warmup_enabled,
-        "type": row.type,
-        "tags": tags,
-        "extra": clean_value(extra),
-        "created_at": row.created_at.isoformat() if row.created_at else None,
+        for name in _COUNTERS:
+            fields[name] = getattr(row, name)
+        if unread:
+            fields["unread"] = sorted(unread)
+        return to_json(fields, inf_nan_mode="null").decode()
+
+
+def _salvage(raw: Any, error: ValidationError) -> tuple[SenderEmail, dict[str, str]] | None:
+    """The row without those fields that cannot be read, and what is wrong with them; None if one of them decides."""
+    faults: dict[str, str] = {}
+    for fault in error.errors(include_input=False, include_url=False):
+        faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", _in_words(fault))
+    if not faults.keys() <= SenderEmail.OPTIONAL:
+        return None
+    fields = {key: value for key, value in cast("dict[Any, Any]", raw).items() if key not in faults}
+    if "tags" in faults and (tags := _readable_tags(raw["tags"])) is not None:
+        fields["tags"] = tags
+    return SenderEmail.model_validate(fields), faults
+
+
+def _readable_tags(value: Any) -> list[Tag] | None:
+    """What can be read of tags; None if that is nothing at all.
+
+    A list with gaps comes as an object whose keys are the numbers of its places: that is how PHP writes one.
+    """
+    if isinstance(value, dict):
+        by_place = cast("dict[str, Any]", value)
+        if not all(key.isdecimal() for key in by_place):
+            return None
+        value = [by_place[key] for key in sorted(by_place, key=int)]
+    if not isinstance(value, list):
+        return None
+    tags: list[Tag] = []
+    for raw in cast("list[Any]", value):
+        name: Any = cast("dict[str, Any]", raw).get("name") if isinstance(raw, dict) else None
+        for given in cast("list[Any]", [raw, {"name": name}]):
+            try:
+                tags.append(Tag.model_validate(given))
+                break
+            except ValidationError:
+                continue
+    return tags
+
+
+def _note(account_id: int, raw: Any, name: str, message: str) -> Fault:
+    value = cast("dict[str, Any]", raw).get(name)
+    told = f"{message}; the account was taken with what could be read"
+    return Fault(str(account_id), name, "unread", told, {name: clean_value(value)}, is_note=True)
+
+
+def _without(value: Any, name: str) -> Any:
+    """The value without a field, whose name may be that of an object, a dot, and a name in it; also within lists."""
+    if isinstance(value, list):
+        return [_without(item, name) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    outer, _, inner = name.partition(".")
+    return {
+        key: _without(item, inner) if inner and key == outer else item for key, item in fields.items() if key != name
     }
-    for name in _COUNTERS:
-        fields[name] = getattr(row, name)
-    return row.id, to_json(fields, inf_nan_mode="null").decode()
+
+
+def _paths_of(names: Sequence[str]) -> list[str]:
+    """The paths that ignored fields may have, as Postgres writes an array of text."""
+    ways = [way for name in names for way in ([name], name.split("."))]
+    return ["{" + ",".join(json.dumps(part, ensure_ascii=False) for part in way) + "}" for way in ways]
 
 
 def _in_words(fault: Mapping[str, Any]) -> str:
@@ -281,11 +415,12 @@ class _InstancePoll:
         access = self._access(row)
         if access.error is not None or access.token is None:
             raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
-        read_started_at = self._run.control.run(lambda conn: self._start_read(conn, row))
+        start = self._run.control.run(lambda conn: self._start_read(conn, row))
         meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
         if access.by_switch:
             self._switch_into(row, access)
-        read = self._read(row, access, meter)
+        rows = RowReader(self._policy.ignore_fields)
+        read = self._read(row, access, meter, rows)
         fresh = Fresh(
             bison_instance=row.bison_instance,
             bison_workspace_id=row.bison_workspace_id,
@@ -293,21 +428,26 @@ class _InstancePoll:
             rows=read.rows,
             seen_ids=frozenset(read.ids),
             faults=tuple(_fault(invalid) for invalid in read.invalid),
-            read_started_at=read_started_at,
+            read_started_at=start.at,
             total=read.total,
             incomplete_reason=read.reason,
+            notes=_some_notes(rows.notes, read.rows),
+            left_out=(*start.left_out_paths, *_paths_of(self._policy.ignore_fields)),
         )
         merged = self._merge(row, fresh, switch_lease)
+        with self._tally.lock:
+            self._tally.left_out.update(start.left_out)
+            self._tally.moving.update(merged.moving)
         return self._outcome(row, fresh, merged)
 
-    def _start_read(self, conn: Connection, row: WorkspaceRow) -> datetime:
+    def _start_read(self, conn: Connection, row: WorkspaceRow) -> ReadStart:
         """The database's time; no request is spent on a workspace that another run has taken over."""
         lease = self._run.leases.get(row.key)
         if lease is not None:
             leases.require(conn, lease)
-        return accounts.start_read(conn)
+        return accounts.start_read(conn, row.bison_instance)
 
-    def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter) -> ListRead:
+    def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter, rows: RowReader) -> ListRead:
         """The list, with the token's workspace asked for beside its first page and after its last."""
         assert access.token is not None  # checked by the caller
         token, who = access.token, access.who
@@ -332,7 +472,7 @@ class _InstancePoll:
             path=PATH,
             token=token,
             who=who,
-            read_row=read_sender_email,
+            read_row=rows.read,
             meter=meter,
             on_total=on_total,
             on_page=on_page,
@@ -485,6 +625,15 @@ def _unreached(row: WorkspaceRow, *, is_stopped: bool) -> WorkspaceOutcome:
         return WorkspaceOutcome(*row.key, row.workspace_name, "skipped")
     problem = Problem("bug", f"{label(row.key)} was not read", "this is a bug; see stderr", label(row.key), 1)
     return WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(problem,))
+
+
+def _some_notes(notes: Mapping[int, tuple[Fault, ...]], rows: Mapping[int, str]) -> tuple[Fault, ...]:
+    """The notes on rows that are stored, of each field those of the lowest ids: the same ones at each read."""
+    kept: dict[str, list[Fault]] = {}
+    for account_id in sorted(notes.keys() & rows.keys()):
+        for note in notes[account_id]:
+            kept.setdefault(note.field, []).append(note)
+    return tuple(note for some in kept.values() for note in some[:NOTES_PER_FIELD])
 
 
 def _fault(invalid: InvalidRow) -> Fault:

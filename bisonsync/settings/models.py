@@ -230,6 +230,7 @@ ApiKey = Annotated[SecretStr, AfterValidator(_header_value)]
 InstanceName = Annotated[
     str, AfterValidator(_pattern("[a-z0-9_-]+", "an instance's name may hold letters, digits, _ and - only"))
 ]
+FieldName = Annotated[Text, AfterValidator(_pattern(r"[^\x00-\x1f]+", "is not the name of a field"))]
 WorkspaceName = Annotated[
     str, AfterValidator(_pattern(r"[a-z0-9_-]+/[1-9]\d*", 'must be written "INSTANCE/WORKSPACE-ID"'))
 ]
@@ -282,6 +283,7 @@ class Polling(Section):
     failures_before_giving_up: Count = 5
     lease_ttl: PositiveDuration = timedelta(seconds=60)
     interval: PositiveDuration = timedelta(minutes=3)
+    ignore_fields: Annotated[list[FieldName], AfterValidator(_once)] = []
 
 
 class Price(Section):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
@@ -21,19 +22,49 @@ RESOURCE = "accounts"
 TABLE = "sender_emails_cache"
 # Rows sent in one statement: bounds the memory of a large workspace; all of its statements share one transaction.
 ROWS_PER_STATEMENT = 5_000
+# An unknown field that changed in so many of the rows that have it, though nothing known did, moves with the read; it
+# does so for good when it did in so many reads in a row, in so many accounts of its instance together.
+MOVING_SHARE = 0.9
+MOVING_READS = 3
+MOVING_ACCOUNTS = 5
+# What few rows have is not worth it.
+MOVING_PRESENT = 0.1
 
 MergeVerdict = Literal["complete", "incomplete", "guarded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row that could not be read or stored, as kept in quarantine. ``row`` is free of secrets."""
+    """A row that could not be read or stored, as kept in quarantine. ``row`` is free of secrets.
+
+    ``is_note``: the row was taken all the same, and ``row`` is the field alone.
+    """
 
     record_id: str | None
     field: str
     error_type: str
     message: str
     row: Any
+    is_note: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStart:
+    """When a read began, by the database; the unknown fields by which rows are not compared, and their paths."""
+
+    at: datetime
+    left_out: list[str]
+    left_out_paths: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A field that is left out of the comparison from now on. ``is_first``: it never was before."""
+
+    bison_instance: str
+    field: str
+    accounts: int
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +80,10 @@ class ShrinkGuard:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """What a read of one workspace brought. ``rows`` maps account id to its fields as a JSON object."""
+    """What a read of one workspace brought. ``rows`` maps account id to its fields as a JSON object.
+
+    ``left_out``: paths of unknown fields, as Postgres writes an array of text, that alone are no change.
+    """
 
     bison_instance: str
     bison_workspace_id: int
@@ -60,6 +94,8 @@ class Fresh:
     read_started_at: datetime
     total: int | None
     incomplete_reason: str
+    notes: tuple[Fault, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +112,13 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The outcome of a merge. ``reason`` says why it is not complete."""
+    """The outcome of a merge. ``reason`` says why it is not complete; ``moving`` are the fields that moved."""
 
     verdict: MergeVerdict
     changes: Changes
     reason: str = ""
     store_faults: tuple[Fault, ...] = ()
+    moving: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +133,15 @@ class _Judgement:
 
 @dataclass
 class _Upserted:
+    """Counts. ``moves``: the unknown fields that moved in ``sampled`` of the ``idle`` rows, whose known ones stayed."""
+
     inserted: int = 0
     updated: int = 0
     restored: int = 0
     unchanged: int = 0
+    idle: int = 0
+    sampled: int = 0
+    moves: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     faults: list[Fault] = field(default_factory=list[Fault])
 
     def add(self, part: _Upserted | None) -> None:
@@ -108,12 +150,42 @@ class _Upserted:
         self.updated += part.updated
         self.restored += part.restored
         self.unchanged += part.unchanged
+        self.idle += part.idle
+        self.sampled += part.sampled
+        self.moves += part.moves
+
+    def moving(self) -> list[dict[str, Any]]:
+        """The fields that moved in nearly all rows that have them: name, path, and in about how many accounts."""
+        totals: dict[tuple[str, ...], tuple[int, int]] = {}
+        for move in self.moves:
+            moved, present = totals.get(tuple(move["path"]), (0, 0))
+            totals[tuple(move["path"])] = (moved + move["moved"], present + move["present"])
+        return [
+            {"field": ".".join(path), "path": list(path), "accounts": round(moved * self.idle / self.sampled)}
+            for path, (moved, present) in totals.items()
+            if moved >= MOVING_SHARE * present and present >= MOVING_PRESENT * self.sampled
+        ]
 
 
-def start_read(conn: Connection) -> datetime:
+def start_read(conn: Connection, instance: str) -> ReadStart:
     """The database's time now: what events changed after it is newer than the read that begins."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["start_read"]).fetchone()  # type: ignore[return-value]  # always one row
+    with conn.cursor(row_factory=class_row(ReadStart)) as cursor:
+        start = cursor.execute(_Q["start_read"], {"instance": instance, "resource": RESOURCE}).fetchone()
+    assert start is not None  # always one row
+    return start
+
+
+def leave_out(conn: Connection, run_id: UUID) -> list[LeftOut]:
+    """Leave the fields out that this run saw moving, where they have moved often enough; those left out now."""
+    limits = {"reads": MOVING_READS, "min_accounts": MOVING_ACCOUNTS}
+    with conn.cursor(row_factory=class_row(LeftOut)) as cursor:
+        return cursor.execute(_Q["leave_out_fields"], {"run_id": run_id, "resource": RESOURCE, **limits}).fetchall()
+
+
+def forget_left_out(conn: Connection, instances: Sequence[str], fields: Sequence[str]) -> None:
+    """Forget what was left out by itself of fields that the settings leave out."""
+    parameters = {"instances": list(instances), "resource": RESOURCE, "fields": list(fields)}
+    conn.execute(_Q["forget_left_out_fields"], parameters)
 
 
 def merge(
@@ -149,7 +221,8 @@ def merge(
         invalid=len(faults),
     )
     verdict, reason = _verdict(fresh, judgement)
-    _keep_faults(conn, lease, fresh, faults)
+    _keep_faults(conn, lease, fresh, [*faults, *fresh.notes])
+    moving = upserted.moving()
     state = {
         **_key(fresh),
         "resource": RESOURCE,
@@ -162,13 +235,15 @@ def merge(
         "pending_since": judgement.pending_since,
         "pending_ids": judgement.pending_ids,
         "interval_seconds": interval_seconds,
+        "idle": upserted.idle,
+        "moving": json.dumps(moving),
     }
     conn.execute(_Q["record_read"], state)
     _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
     if changes.inserted or changes.updated or changes.restored or changes.removed:
         conn.execute(_Q["notify_change"], {**_key(fresh), "table": TABLE, "kind": "changed"})
     leases.let_commit(conn, lease)
-    return Merged(verdict, changes, reason, tuple(upserted.faults))
+    return Merged(verdict, changes, reason, tuple(upserted.faults), tuple(move["field"] for move in moving))
 
 
 def plan(conn: Connection, fresh: Fresh, *, guard: ShrinkGuard, rules: Mapping[str, Any]) -> Merged:
@@ -331,10 +406,11 @@ def _keep_faults(conn: Connection, lease: Lease, fresh: Fresh, faults: list[Faul
         "run_id": lease.run_id,
         "faults": json.dumps([asdict(fault) for fault in faults]),
     }
-    if faults:
-        conn.execute(_Q["quarantine_rows"], parameters)
+    # First what is over: a field that kept its row out may be no more than a note by now.
     if not fresh.incomplete_reason:
         conn.execute(_Q["resolve_quarantine"], parameters)
+    if faults:
+        conn.execute(_Q["quarantine_rows"], parameters)
 
 
 def _record_result(
@@ -361,7 +437,7 @@ def _rows_parameters(fresh: Fresh, ids: list[int], rules: Mapping[str, Any]) -> 
         "workspace_name": fresh.workspace_name,
         "rows": f"[{','.join(fresh.rows[number] for number in ids)}]",
         "read_started_at": fresh.read_started_at,
-        "rules": json.dumps(dict(rules)),
+        "rules": json.dumps({**rules, "left_out": fresh.left_out}),
     }
 
 

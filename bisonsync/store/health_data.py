@@ -107,6 +107,27 @@ class Quarantined:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotedField:
+    """A field that could not be read of some records, which were taken all the same; the first of them."""
+
+    field: str
+    workspaces: int
+    record_id: str | None
+    workspace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MovingField:
+    """An unknown field that moves with every read: left out of the comparison since, or for ``reads`` in a row."""
+
+    bison_instance: str
+    field: str
+    accounts: int
+    reads: int
+    left_out_at: datetime | None
+
+
 def list_lists(conn: Connection) -> list[ListRow]:
     """Every list of every active workspace; accounts also where they were never tried."""
     with conn.cursor(row_factory=class_row(ListRow)) as cursor:
@@ -135,6 +156,18 @@ def list_quarantined(conn: Connection) -> list[Quarantined]:
     """What is kept aside now, the most first."""
     with conn.cursor(row_factory=class_row(Quarantined)) as cursor:
         return cursor.execute(_Q["list_quarantined"]).fetchall()
+
+
+def list_noted_fields(conn: Connection) -> list[NotedField]:
+    """What could not be read and kept no record out."""
+    with conn.cursor(row_factory=class_row(NotedField)) as cursor:
+        return cursor.execute(_Q["list_noted_fields"]).fetchall()
+
+
+def list_moving_fields(conn: Connection, *, reads: int) -> list[MovingField]:
+    """What is left out of the comparison, and what moved in at least so many reads in a row."""
+    with conn.cursor(row_factory=class_row(MovingField)) as cursor:
+        return cursor.execute(_Q["list_moving_fields"], {"reads": reads}).fetchall()
 
 
 def count_read_lists(conn: Connection) -> int:

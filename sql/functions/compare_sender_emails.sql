@@ -1,4 +1,4 @@
--- needs: provider_by_type
+-- needs: provider_by_type, settled_extra
 CREATE OR REPLACE FUNCTION bisonsync_private.compare_sender_emails(
     p_instance text,
     p_workspace_id bigint,
@@ -35,6 +35,7 @@ RETURNS TABLE (
     tags jsonb,
     extra jsonb,
     bison_created_at timestamptz,
+    old_extra jsonb,
     stored_as_of timestamptz,
     stored_removed_at timestamptz
 )
@@ -43,19 +44,22 @@ STABLE
 SET search_path = pg_catalog, public
 AS $$
 WITH fresh AS MATERIALIZED (
-    -- Tags that the API left out are those that were known.
-    SELECT r.*, coalesce(r.tags, c.tags, '[]') AS all_tags
+    -- Tags that the API left out are those that were known, and so is what could not be read.
+    SELECT
+        r.*,
+        coalesce(r.tags, c.tags, '[]') AS all_tags,
+        CASE WHEN 'type' = any(r.unread) THEN c.account_type ELSE r.type END AS account_type
     FROM json_to_recordset(p_rows) AS r (
         id bigint, email text, name text, domain text, mail_host text,
         emails_sent_count bigint, total_replied_count bigint, unique_replied_count bigint,
         total_opened_count bigint, unique_opened_count bigint, bounced_count bigint,
         unsubscribed_count bigint, interested_leads_count bigint, total_leads_contacted_count bigint,
         status text, has_status boolean, daily_limit bigint, warmup_enabled boolean, type text,
-        tags jsonb, extra jsonb, created_at timestamptz
+        tags jsonb, extra jsonb, created_at timestamptz, unread text[]
     )
     LEFT JOIN sender_emails_cache AS c
         ON c.bison_instance = p_instance AND c.bison_workspace_id = p_workspace_id AND c.bison_account_id = r.id
-        AND r.tags IS NULL
+        AND (r.tags IS NULL OR r.unread IS NOT NULL)
 ),
 -- Tags repeat: a few sets serve thousands of accounts, so each set is matched once.
 tag_sets AS MATERIALIZED (
@@ -80,7 +84,7 @@ classified AS (
     SELECT
         f.*,
         s.reseller,
-        coalesce(s.provider, bisonsync_private.provider_by_type(f.type, f.mail_host)) AS provider
+        coalesce(s.provider, bisonsync_private.provider_by_type(f.account_type, f.mail_host)) AS provider
     FROM fresh AS f
     INNER JOIN tag_sets AS s ON s.tags = f.all_tags
 ),
@@ -110,7 +114,7 @@ merged AS (
         f.id AS bison_account_id,
         p_workspace_name AS workspace_name,
         f.email AS email_address,
-        f.name AS account_name,
+        CASE WHEN 'name' = any(f.unread) THEN c.account_name ELSE f.name END AS account_name,
         f.domain,
         coalesce(f.emails_sent_count, c.emails_sent_count, 0) AS emails_sent_count,
         coalesce(f.total_replied_count, c.total_replied_count, 0) AS total_replied_count,
@@ -128,37 +132,38 @@ merged AS (
         c.status_as_of,
         c.event_applied_at,
         c.status AS stored_status,
-        f.daily_limit,
+        CASE WHEN 'daily_limit' = any(f.unread) THEN c.daily_limit ELSE f.daily_limit END AS daily_limit,
         CASE
             WHEN greatest(c.status_as_of, c.event_applied_at) >= p_read_started_at THEN c.warmup_enabled
             ELSE coalesce(f.warmup_enabled, c.warmup_enabled)
         END AS warmup_enabled,
-        f.type AS account_type,
+        f.account_type,
         f.provider AS email_provider,
         f.reseller,
         f.price,
         f.volume_per_account,
         f.all_tags AS tags,
-        -- Unknown fields named *_at move with any activity; alone they are no change.
+        -- What moves with any activity or with every read is, alone, no change.
         CASE
             WHEN c.extra = f.extra THEN c.extra
             WHEN
-                (SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(c.extra) AS e WHERE e.key NOT LIKE '%\_at')
-                IS NOT DISTINCT FROM
-                (SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(f.extra) AS e WHERE e.key NOT LIKE '%\_at')
-                AND c.extra IS NOT NULL
+                bisonsync_private.settled_extra(c.extra, a.paths) = bisonsync_private.settled_extra(f.extra, a.paths)
                 THEN c.extra
             ELSE f.extra
         END AS extra,
+        c.extra AS old_extra,
         coalesce(f.created_at, c.bison_created_at) AS bison_created_at,
         (
             c.workspace_name, c.email_address, c.account_name, c.domain,
             c.emails_sent_count, c.total_replied_count, c.unique_replied_count, c.total_opened_count,
             c.unique_opened_count, c.bounced_count, c.unsubscribed_count, c.interested_leads_count,
             c.total_leads_contacted_count, c.status, c.daily_limit, c.warmup_enabled, c.account_type,
-            c.email_provider, c.reseller, c.price, c.volume_per_account, c.tags, c.extra, c.bison_created_at
+            c.email_provider, c.reseller, c.price, c.volume_per_account, c.tags, c.bison_created_at
         ) AS stored
     FROM priced AS f
+    CROSS JOIN (
+        SELECT array(SELECT p.path FROM jsonb_array_elements_text(p_rules -> 'left_out') AS p (path)) AS paths
+    ) AS a
     LEFT JOIN sender_emails_cache AS c
         ON c.bison_instance = p_instance AND c.bison_workspace_id = p_workspace_id AND c.bison_account_id = f.id
 )
@@ -173,8 +178,9 @@ SELECT
             m.emails_sent_count, m.total_replied_count, m.unique_replied_count, m.total_opened_count,
             m.unique_opened_count, m.bounced_count, m.unsubscribed_count, m.interested_leads_count,
             m.total_leads_contacted_count, m.status, m.daily_limit, m.warmup_enabled, m.account_type,
-            m.email_provider, m.reseller, m.price, m.volume_per_account, m.tags, m.extra, m.bison_created_at
+            m.email_provider, m.reseller, m.price, m.volume_per_account, m.tags, m.bison_created_at
         ) THEN 'update'
+        WHEN m.old_extra IS DISTINCT FROM m.extra THEN 'extra'
         ELSE 'keep'
     END,
     m.bison_account_id,
@@ -203,10 +209,11 @@ SELECT
     m.tags,
     m.extra,
     m.bison_created_at,
+    CASE WHEN m.old_extra IS DISTINCT FROM m.extra THEN m.old_extra END,
     greatest(m.status_as_of, m.event_applied_at),
     m.removed_at
 FROM merged AS m
 $$;
 
 COMMENT ON FUNCTION bisonsync_private.compare_sender_emails IS
-'What a fresh read of one workspace means for each account: insert, update, restore or keep, with the values it should have. Reads only.';
+'What a fresh read of one workspace means for each account: insert, update, extra (an update of unknown fields alone), restore or keep, with the values it should have. Reads only.';

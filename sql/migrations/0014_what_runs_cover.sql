@@ -16,3 +16,41 @@ SET covers = CASE
     )
 END
 WHERE l.command ~ '(^| )(-w|--workspace|--instance)';
+
+
+ALTER TABLE public.data_validation_errors ADD COLUMN is_note boolean NOT NULL DEFAULT false;
+
+COMMENT ON COLUMN public.data_validation_errors.is_note IS
+    'Whether the record was taken all the same, without the field or with what could be read of it.';
+
+
+ALTER TABLE public.workspace_sync_state ADD COLUMN moving_fields jsonb;
+
+COMMENT ON COLUMN public.workspace_sync_state.moving_fields IS
+    'Unknown fields that changed in nearly all rows of the last read, each with path, accounts, and reads in a row; null: none.';
+
+CREATE TABLE bisonsync_private.left_out_fields (
+    bison_instance text NOT NULL,
+    resource text NOT NULL,
+    field text NOT NULL,
+    path text[] NOT NULL,
+    accounts bigint NOT NULL,
+    left_out_at timestamptz NOT NULL DEFAULT now(),
+    try_again_at timestamptz NOT NULL,
+    times integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (bison_instance, resource, field)
+);
+
+ALTER TABLE bisonsync_private.left_out_fields ENABLE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE bisonsync_private.left_out_fields IS
+    'Unknown fields that moved with every read: alone they are no change of a row, so that a poll does not write all rows each time.';
+COMMENT ON INDEX bisonsync_private.left_out_fields_pkey IS 'Key; each read of a workspace looks here.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.bison_instance IS 'Instance whose rows have the field.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.resource IS 'The list.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.field IS 'The field, its objects'' names before it with a dot between.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.path IS 'The same name by name.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.accounts IS 'In about how many rows it moved.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.left_out_at IS 'Since when it is left out.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.try_again_at IS 'From when it counts again, until it has moved as often again.';
+COMMENT ON COLUMN bisonsync_private.left_out_fields.times IS 'How often it was found to move.';

@@ -9,8 +9,22 @@ WHERE
     AND committed_at IS NOT NULL;
 
 -- name: start_read
--- The database's time before the first request of a workspace.
-SELECT clock_timestamp();
+-- The database's time before the first request of a workspace, and the unknown fields that its instance's rows are not
+-- compared by; locks nothing.
+SELECT
+    clock_timestamp() AS at,
+    array(
+        SELECT l.field
+        FROM bisonsync_private.left_out_fields AS l
+        WHERE l.bison_instance = %(instance)s::text AND l.resource = %(resource)s::text AND l.try_again_at > now()
+        ORDER BY l.field
+    ) AS left_out,
+    array(
+        SELECT l.path::text
+        FROM bisonsync_private.left_out_fields AS l
+        WHERE l.bison_instance = %(instance)s::text AND l.resource = %(resource)s::text AND l.try_again_at > now()
+        ORDER BY l.field
+    ) AS left_out_paths;
 
 -- name: join_by_hashing
 -- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
@@ -21,7 +35,7 @@ SELECT set_config('enable_nestloop', 'off', true);
 -- How many accounts a read would insert, update, restore and leave; changes nothing.
 SELECT
     count(*) FILTER (WHERE d.action = 'insert') AS inserted,
-    count(*) FILTER (WHERE d.action = 'update') AS updated,
+    count(*) FILTER (WHERE d.action IN ('update', 'extra')) AS updated,
     count(*) FILTER (WHERE d.action = 'restore') AS restored,
     count(*) FILTER (WHERE d.action = 'keep') AS unchanged
 FROM bisonsync_private.compare_sender_emails(
@@ -30,7 +44,8 @@ FROM bisonsync_private.compare_sender_emails(
 ) AS d;
 
 -- name: upsert_accounts
--- Inserts what is new, updates and restores what differs, leaves the rest untouched and unlocked; counts of each.
+-- Inserts what is new, updates and restores what differs, leaves the rest untouched and unlocked; counts of each. Of the
+-- rows whose known fields stayed (idle), which unknown ones moved in a sample.
 WITH d AS MATERIALIZED (
     SELECT *
     FROM bisonsync_private.compare_sender_emails(
@@ -71,7 +86,7 @@ updated AS (
         updated_at = now()
     FROM d
     WHERE
-        d.action IN ('update', 'restore')
+        d.action IN ('update', 'extra', 'restore')
         AND c.bison_instance = %(instance)s::text
         AND c.bison_workspace_id = %(workspace_id)s::bigint
         AND c.bison_account_id = d.bison_account_id
@@ -101,15 +116,33 @@ inserted AS (
     ORDER BY d.bison_account_id
     ON CONFLICT (bison_instance, bison_workspace_id, bison_account_id) DO NOTHING
     RETURNING 1
+),
+
+sample AS MATERIALIZED (
+    SELECT coalesce(d.old_extra, d.extra) AS old, d.extra AS new
+    FROM d
+    WHERE
+        d.action IN ('keep', 'extra')
+        AND d.stored_removed_at IS NULL
+        AND (SELECT bool_or(e.action = 'extra') FROM d AS e)
+    ORDER BY hashint8(d.bison_account_id)
+    LIMIT 200
 )
 
 SELECT
     (SELECT count(*) FROM inserted) AS inserted,
-    (SELECT count(*) FROM updated WHERE updated.action = 'update') AS updated,
+    (SELECT count(*) FROM updated WHERE updated.action IN ('update', 'extra')) AS updated,
     (SELECT count(*) FROM updated WHERE updated.action = 'restore') AS restored,
     (SELECT count(*) FROM d)
     - (SELECT count(*) FROM inserted)
-    - (SELECT count(*) FROM updated) AS unchanged;
+    - (SELECT count(*) FROM updated) AS unchanged,
+    (SELECT count(*) FROM d WHERE d.action IN ('keep', 'extra') AND d.stored_removed_at IS NULL) AS idle,
+    (SELECT count(*) FROM sample) AS sampled,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_object('path', m.path, 'moved', m.moved, 'present', m.present)), '[]')
+        FROM (SELECT array_agg(s.old) AS old, array_agg(s.new) AS new FROM sample AS s) AS a
+        CROSS JOIN LATERAL bisonsync_private.find_moving_fields(a.old, a.new) AS m
+    ) AS moves;
 
 -- name: judge_missing
 -- What a complete read says of the live accounts it did not show: which to remove, which to hold back; locks nothing.
@@ -266,6 +299,21 @@ ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
     shrink_missing_ids
     = CASE WHEN excluded.verdict = 'incomplete' THEN s.shrink_missing_ids ELSE excluded.shrink_missing_ids END,
     interval_seconds = excluded.interval_seconds,
+    -- Where every row took new values of known fields, nothing is known of the others.
+    moving_fields = CASE
+        WHEN %(idle)s::bigint = 0 THEN s.moving_fields
+        ELSE (
+            SELECT jsonb_object_agg(
+                m.field,
+                jsonb_build_object(
+                    'path', m.path,
+                    'accounts', m.accounts,
+                    'reads', coalesce((s.moving_fields -> m.field ->> 'reads')::integer, 0) + 1
+                )
+            )
+            FROM jsonb_to_recordset(%(moving)s::jsonb) AS m (field text, path jsonb, accounts bigint)
+        )
+    END,
     due_since = CASE WHEN excluded.verdict = 'complete' AND s.due_since <= excluded.read_started_at THEN NULL ELSE s.due_since END;
 
 -- name: record_failure
@@ -301,18 +349,52 @@ ON CONFLICT (run_id, bison_instance, bison_workspace_id) DO UPDATE SET
     error = excluded.error,
     committed_at = excluded.committed_at;
 
+-- name: leave_out_fields
+-- Leaves unknown fields out of the comparison that moved in nearly all rows of so many reads in a row, by what this run
+-- has seen; those left out now, and whether each is for the first time.
+INSERT INTO bisonsync_private.left_out_fields AS l (bison_instance, resource, field, path, accounts, try_again_at)
+SELECT
+    s.bison_instance,
+    s.resource,
+    m.field,
+    array(SELECT p.name FROM jsonb_array_elements_text((array_agg(m.state -> 'path'))[1]) AS p (name)),
+    sum((m.state ->> 'accounts')::bigint),
+    now() + interval '7 days'
+FROM workspace_sync_state AS s
+CROSS JOIN LATERAL jsonb_each(s.moving_fields) AS m (field, state)
+WHERE
+    s.last_run_id = %(run_id)s::uuid
+    AND s.resource = %(resource)s::text
+    AND (m.state ->> 'reads')::integer >= %(reads)s::integer
+GROUP BY s.bison_instance, s.resource, m.field
+HAVING sum((m.state ->> 'accounts')::bigint) >= %(min_accounts)s::bigint
+ON CONFLICT (bison_instance, resource, field) DO UPDATE SET
+    path = excluded.path,
+    accounts = excluded.accounts,
+    left_out_at = now(),
+    try_again_at = excluded.try_again_at,
+    times = l.times + 1
+WHERE l.try_again_at <= now()
+RETURNING l.bison_instance, l.field, l.accounts, l.times = 1 AS is_first;
+
+-- name: forget_left_out_fields
+-- Forgets fields that were left out by themselves, for the settings leave them out now.
+DELETE FROM bisonsync_private.left_out_fields
+WHERE bison_instance = any(%(instances)s::text[]) AND resource = %(resource)s::text AND field = any(%(fields)s::text[]);
+
 -- name: quarantine_rows
--- Keeps rows that could not be read or stored; one already kept with the same fault is not kept twice, whatever else
--- in it moved since.
+-- Keeps rows that could not be read or stored, and notes on fields of rows that were taken all the same; one already
+-- kept with the same fault is not kept twice, whatever else in it moved since.
 INSERT INTO data_validation_errors (
-    source, bison_instance, bison_workspace_id, workspace, record_id, field, error_type, message, "row", row_hash, run_id
+    source, bison_instance, bison_workspace_id, workspace, record_id, field, error_type, message, "row", row_hash,
+    is_note, run_id
 )
 SELECT
     %(source)s::text, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text,
     r.record_id, r.field, r.error_type, r.message, r."row",
-    md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row", 'null')::text), %(run_id)s::uuid
+    md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row", 'null')::text), r.is_note, %(run_id)s::uuid
 FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (
-    record_id text, field text, error_type text, message text, "row" jsonb
+    record_id text, field text, error_type text, message text, "row" jsonb, is_note boolean
 )
 ON CONFLICT DO NOTHING;
 
@@ -327,11 +409,14 @@ WHERE
     AND e.resolved_at IS NULL
     AND NOT EXISTS (
         SELECT
-        FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (record_id text, field text, error_type text, "row" jsonb)
+        FROM jsonb_to_recordset(%(faults)s::jsonb) AS r (
+            record_id text, field text, error_type text, "row" jsonb, is_note boolean
+        )
         WHERE
             r.record_id IS NOT DISTINCT FROM e.record_id
             AND r.field = e.field
             AND r.error_type = e.error_type
+            AND r.is_note = e.is_note
             AND md5(coalesce(r."row" -> split_part(r.field, '.', 1), r."row", 'null')::text) = e.row_hash
     );
 

@@ -166,7 +166,7 @@ FROM (
         count(DISTINCT coalesce(d.record_id, d.row_hash)) AS records,
         min(concat_ws(': ', nullif(d.field, ''), coalesce(d.message, d.error_type))) AS message
     FROM data_validation_errors AS d
-    WHERE d.resolved_at IS NULL
+    WHERE d.resolved_at IS NULL AND NOT d.is_note
     GROUP BY d.source, d.bison_instance, d.bison_workspace_id
 ) AS e
 LEFT JOIN client_registry AS r
@@ -178,6 +178,48 @@ LEFT JOIN workspace_sync_state AS s
         AND s.resource = e.source
 WHERE r.is_active IS DISTINCT FROM false
 ORDER BY e.records DESC, e.source, e.bison_instance, e.bison_workspace_id;
+
+-- name: list_noted_fields
+-- Which fields could not be read of records that were taken all the same, in how many workspaces, with the first of the
+-- notes; locks nothing.
+SELECT
+    d.field,
+    count(DISTINCT (d.bison_instance, d.bison_workspace_id)) AS workspaces,
+    (array_agg(d.record_id ORDER BY d.id))[1] AS record_id,
+    (array_agg(d.bison_instance || '/' || d.bison_workspace_id ORDER BY d.id))[1] AS workspace
+FROM data_validation_errors AS d
+LEFT JOIN client_registry AS r
+    ON r.bison_instance = d.bison_instance AND r.bison_workspace_id = d.bison_workspace_id
+WHERE d.resolved_at IS NULL AND d.is_note AND r.is_active IS DISTINCT FROM false
+GROUP BY d.field
+ORDER BY d.field;
+
+-- name: list_moving_fields
+-- The unknown fields that move with every read: those that are left out of the comparison since a moment, and those that
+-- moved in at least so many reads in a row and still have all rows written; locks nothing.
+SELECT l.bison_instance, l.field, l.accounts, 0 AS reads, l.left_out_at
+FROM bisonsync_private.left_out_fields AS l
+WHERE l.try_again_at > now()
+UNION ALL
+SELECT
+    s.bison_instance, m.field, sum((m.state ->> 'accounts')::bigint)::bigint, max((m.state ->> 'reads')::integer), NULL
+FROM workspace_sync_state AS s
+INNER JOIN client_registry AS r USING (bison_instance, bison_workspace_id)
+CROSS JOIN LATERAL jsonb_each(s.moving_fields) AS m (field, state)
+WHERE
+    r.is_active
+    AND (m.state ->> 'reads')::integer >= %(reads)s::integer
+    AND NOT EXISTS (
+        SELECT
+        FROM bisonsync_private.left_out_fields AS l
+        WHERE
+            l.bison_instance = s.bison_instance
+            AND l.resource = s.resource
+            AND l.field = m.field
+            AND l.try_again_at > now()
+    )
+GROUP BY s.bison_instance, m.field
+ORDER BY 1, 2;
 
 -- name: count_read_lists
 -- How many lists of active workspaces were ever tried.

@@ -8,10 +8,12 @@ from datetime import datetime
 
 import psycopg
 import pytest
+from looking import examine
 from office import Connection, Office
 
 from bisonsync.sandbox import Sandbox
 
+LIST = "/api/sender-emails"
 COUNTERS = (
     "emails_sent_count",
     "total_replied_count",
@@ -170,6 +172,71 @@ def test_a_row_that_cannot_be_read_keeps_its_stored_row_and_is_kept_once(office:
     office.sandbox.clear_faults()
     assert office.poll().code == 0
     assert office.one("SELECT count(*) FROM data_validation_errors WHERE resolved_at IS NULL") == 0
+
+
+def test_a_field_that_decides_nothing_keeps_no_row_out_and_is_noted(office: Office) -> None:
+    dated, tagged = sorted(office.sandbox.world.workspaces[1].accounts)[:2]
+    tags = {"0": {"id": 1, "name": "Google"}, "2": {"id": 2, "name": "Zapmail"}}
+    office.sandbox.add_fault("fields", path=LIST, accounts=(dated,), set={"created_at": "0000-00-00 00:00:00"})
+    office.sandbox.add_fault("fields", path=LIST, accounts=(tagged,), set={"tags": tags})
+
+    first, second = office.poll(), office.poll()
+
+    assert [(each.code, each.counts["invalid"], each.document["errors"]) for each in (first, second)] == [
+        (0, 0, [])
+    ] * 2
+    assert (first.counts["inserted"], second.counts["unchanged"]) == (150, 150)
+    assert office.live() == office.truth()
+    provider = "SELECT email_provider || ', ' || reseller FROM sender_emails_cache WHERE bison_account_id = %s"
+    assert office.one(provider, tagged) == "Google, Zapmail"
+    notes = "SELECT record_id, field, is_note FROM data_validation_errors WHERE resolved_at IS NULL ORDER BY field"
+    assert office.conn.execute(notes).fetchall() == [(str(dated), "created_at", True), (str(tagged), "tags", True)]
+    health = examine(office.dsn, "validation", now=office.one("SELECT now()"))
+    assert health.state == "OK"
+    assert "created_at could not be read of accounts in 1 workspace" in health.detail
+    office.sandbox.clear_faults()
+    office.poll()
+    assert office.one("SELECT count(*) FROM data_validation_errors WHERE resolved_at IS NULL") == 0
+
+
+def test_a_field_that_cannot_be_read_keeps_its_stored_value(office: Office) -> None:
+    office.poll()
+    odd = min(office.sandbox.world.workspaces[1].accounts)
+    stored = "SELECT to_jsonb(c) - 'updated_at' FROM sender_emails_cache AS c WHERE bison_account_id = %s"
+    before = office.one(stored, odd)
+    fields = ("name", "daily_limit", "type", "warmup_enabled", "created_at", "tags")
+    office.sandbox.add_fault("fields", path=LIST, accounts=(odd,), set={field: {"odd": "value"} for field in fields})
+
+    outcome = office.poll()
+
+    assert (outcome.code, outcome.counts["unchanged"]) == (0, 150)
+    assert office.one(stored, odd) == before
+    assert office.one("SELECT count(*) FROM data_validation_errors WHERE is_note") == len(fields)
+
+
+def test_notes_on_many_rows_are_few_and_are_not_written_again(office: Office) -> None:
+    office.sandbox.add_fault("fields", path=LIST, set={"created_at": "0000-00-00 00:00:00"})
+
+    office.poll()
+    ids = "SELECT array_agg(id ORDER BY id) FROM data_validation_errors"
+    first = office.one(ids)
+    office.poll()
+
+    assert office.one("SELECT count(*) FROM sender_emails_cache") == 150
+    assert len(first) == 20 + 20 + 20
+    assert office.one(ids) == first
+
+
+def test_a_fault_that_kept_a_row_out_becomes_a_note_when_it_no_longer_does(office: Office) -> None:
+    dated = min(office.sandbox.world.workspaces[1].accounts)
+    office.sandbox.add_fault("fields", path=LIST, accounts=(dated,), set={"created_at": "0000-00-00 00:00:00"})
+    office.poll()
+    office.conn.execute("UPDATE data_validation_errors SET is_note = false")
+
+    office.poll()
+
+    kept = office.conn.execute("SELECT is_note, resolved_at IS NULL FROM data_validation_errors ORDER BY id").fetchall()
+    assert kept == [(False, False), (True, True)]
 
 
 def test_a_row_without_an_id_makes_the_read_incomplete(office: Office) -> None:

@@ -176,7 +176,7 @@ def test_an_answer_that_ends_early_may_pass(sent: bytes, is_reset: bool):
     with host(break_off) as url:
         fault = fault_of(url)
 
-    assert "connection failed" in fault.reason
+    assert fault.reason.startswith(f"the connection to {url.removeprefix('http://')} failed: ")
     assert fault.was_sent
 
 
@@ -194,15 +194,62 @@ def test_a_refused_connection_was_not_sent():
 
     fault = fault_of(f"http://127.0.0.1:{port}")
 
+    assert fault.reason.startswith(f"no connection to 127.0.0.1:{port}: ")
     assert "Connection refused" in fault.reason
     assert not fault.was_sent
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "address"),
+    [
+        ("https://send.example.com/api", "", "send.example.com:443"),
+        ("http://user:hidden@send.example.com:8080/hidden", "", "send.example.com:8080"),
+        ("http://[2001:db8::1]", "", "[2001:db8::1]:80"),
+        (
+            "https://send.example.com",
+            "http://user:hidden@proxy.example.com:3128",
+            "send.example.com:443 through the proxy at proxy.example.com:3128",
+        ),
+        (
+            "https://send.example.com",
+            "proxy.example.com",
+            "send.example.com:443 through the proxy at proxy.example.com:80",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "no connection to {}: [Errno -2] Name or"),
+        (httpx.ConnectTimeout("x"), "no connection to {} in time"),
+        (httpx.ProxyError("407 Proxy Authentication Required"), "no connection to {}: 407 Proxy"),
+        (httpx.ReadTimeout("x"), "no answer from {} in time"),
+        (httpx.ReadError("[Errno 104] Connection reset by peer"), "the connection to {} failed: [Errno 104]"),
+    ],
+)
+def test_an_error_names_the_address_that_was_tried_and_no_more_of_it(
+    url: str, proxy: str, address: str, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("all_proxy", proxy)
+    asking = http_of(url)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", fail)
+    with pytest.raises(Transient) as caught:
+        asking.send("GET", "/", token=TOKEN, give_up_at=900.0)
+    asking.close()
+
+    assert caught.value.reason.startswith(reason.format(address))
+    assert "hidden" not in caught.value.reason
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectTimeout("x"), httpx.PoolTimeout("x")])
 def test_a_connection_that_never_came_was_not_sent(error: Exception):
     fault = fault_with(error)
 
-    assert fault.reason == "no connection in time"
+    assert fault.reason == f"no connection to {HOST.removeprefix('https://')}:443 in time"
     assert not fault.was_sent
 
 
@@ -239,13 +286,13 @@ def test_a_silent_host_is_given_up_after_the_read_timeout():
     with host(silent) as url:
         fault = fault_of(url, read_timeout_seconds=0.02)
 
-    assert fault.reason == "no answer in time"
+    assert fault.reason == f"no answer from {url.removeprefix('http://')} in time"
     assert fault.was_sent
 
 
 def test_a_silent_host_is_given_up_at_the_deadline():
     with host(silent) as url:
-        assert fault_of(url, give_up_at=0.02).reason == "no answer in time"
+        assert fault_of(url, give_up_at=0.02).reason == f"no answer from {url.removeprefix('http://')} in time"
 
 
 def test_nothing_is_sent_after_the_deadline():
