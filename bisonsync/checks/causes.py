@@ -21,14 +21,15 @@ _TOLD_BY: Mapping[str, tuple[str, ...]] = {
     "error:incomplete": ("completeness",),
     "error:api": ("api",),
     "error:api_unavailable": ("api",),
+    "error:database": ("access",),
 }
 # What a job's guard refuses: a token of another workspace; a mirror that is too old or not whole.
 _GUARDS: Mapping[str, tuple[str, ...]] = {
     "job:poll-accounts": ("tokens",),
     "job:snapshot-providers": ("freshness", "completeness"),
 }
-# Slow answers explain no error.
-_NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",)}
+# Slow answers explain no error, nor does what is open to outsiders.
+_NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",), "access": ("refused",)}
 # What stands still while the jobs cannot use the database, or cannot write into it.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
 _NEEDS_WRITES = _STANDS_STILL | {"webhook-silence"}
@@ -91,6 +92,8 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
             for cause in ("tokens", "account-drop")
             if cause in errors and _has(found, cause, workspace=finding.workspace)
         )
+        if "access" in errors and _has(found, "access", "refused"):
+            yield "access"
         if check == "freshness" and _has(found, "leases", "held", *jobs, workspace=finding.workspace):
             yield "leases"
     if "late" in finding.kinds and jobs and _has(found, "runs", "absent", *jobs):

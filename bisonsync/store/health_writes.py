@@ -22,7 +22,22 @@ class ReadOnly:
     role_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedChanges:
+    """A table that can be neither updated nor deleted from; ``cure`` is a statement for its owner."""
+
+    table_name: str
+    reason: str
+    cure: str
+
+
 def find_read_only(conn: Connection) -> ReadOnly | None:
     """Why this session's transactions may only read; None where they may write."""
     with conn.cursor(row_factory=class_row(ReadOnly)) as cursor:
         return cursor.execute(_Q["find_read_only"]).fetchone()
+
+
+def list_refused_changes(conn: Connection) -> list[RefusedChanges]:
+    """Our tables whose changes the server refuses because of a publication."""
+    with conn.cursor(row_factory=class_row(RefusedChanges)) as cursor:
+        return cursor.execute(_Q["list_refused_changes"]).fetchall()

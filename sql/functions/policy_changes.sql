@@ -62,6 +62,16 @@ AS $$
         ) AS step (number, statement)
         WHERE NOT EXISTS (SELECT FROM present AS p WHERE p.oid = w.oid AND p.policy = w.policy AND p.remark = w.remark)
         UNION ALL
+        -- Without it a server from 18 on refuses to change a table with REPLICA IDENTITY FULL; older ones do not know it.
+        SELECT 5, b.pubname::text, 'ALTER PUBLICATION supabase_realtime SET (publish_generated_columns = stored)'
+        FROM pg_publication AS b
+        WHERE b.pubname = 'supabase_realtime' AND pg_has_role(b.pubowner, 'USAGE') AND to_jsonb(b) ->> 'pubgencols' = 'n'
+            AND EXISTS (
+                SELECT FROM bisonsync_private.access_list() AS l
+                INNER JOIN pg_attribute AS t ON t.attrelid = to_regclass(l.identity)
+                WHERE l.is_published AND t.attgenerated = 's' AND NOT t.attisdropped
+            )
+        UNION ALL
         SELECT 5, format('%I.%I', n.nspname, c.relname),
             format('ALTER PUBLICATION supabase_realtime ADD TABLE %I.%I', n.nspname, c.relname)
         FROM bisonsync_private.access_list() AS l

@@ -1,6 +1,8 @@
 -- name: has_access_rules
 -- Whether the functions that know the access rules are there; locks nothing.
-SELECT to_regprocedure('bisonsync_private.access_changes(jsonb)') IS NOT NULL;
+SELECT
+    to_regprocedure('bisonsync_private.access_changes(jsonb)') IS NOT NULL
+    AND to_regprocedure('bisonsync_private.refused_changes()') IS NOT NULL;
 
 -- name: get_database_size
 -- Bytes of the whole database on disk.

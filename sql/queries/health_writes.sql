@@ -8,3 +8,9 @@ SELECT
     quote_ident(session_user) AS role_name
 FROM pg_settings AS s
 WHERE s.name = 'default_transaction_read_only' AND current_setting('transaction_read_only') = 'on';
+
+-- name: list_refused_changes
+-- Our tables that the server refuses to change because of a publication, why, and what cures it; locks those it asks
+-- about as an UPDATE does.
+SELECT r.table_name, r.reason, r.cure
+FROM bisonsync_private.refused_changes() AS r;

@@ -31,6 +31,8 @@ STALE = found(POLL, "late", workspace=ACME)
 NO_TOKEN = result("tokens", found(workspace=ACME))
 DROPPED = result("account-drop", found(workspace=ACME))
 HELD = result("leases", found(POLL, "held", workspace=ACME))
+REFUSED = result("access", found("refused", state="CRITICAL"))
+READ_ONLY = result("database", found("unwritable", state="CRITICAL"))
 DOWN = result("api", found("instance:sim", "unanswered"))
 FAILING = result("workspace-failures", found("failing", "error:api_refused", workspace=ACME))
 
@@ -54,6 +56,10 @@ FAILING = result("workspace-failures", found("failing", "error:api_refused", wor
         (result("runs", found(POLL, "verdict", "error:credentials")), NO_TOKEN),
         (result("runs", found(POLL, "verdict", "error:guard")), NO_TOKEN),
         (result("runs", found(POLL, "verdict", "error:shrink")), DROPPED),
+        (result("runs", found(POLL, "verdict", "error:database")), REFUSED),
+        (result("freshness", found(POLL, "late", "error:database", workspace=ACME)), REFUSED),
+        (result("webhook-silence", found()), READ_ONLY),
+        (result("runs", found(POLL, "absent")), READ_ONLY),
         (result("runs", found(POLL, "verdict", "error:validation")), result("validation", found(workspace=ACME))),
         (result("runs", found(POLL, "verdict", "error:incomplete")), result("completeness", found(workspace=ACME))),
         (result("runs", found(SNAPSHOT, "verdict", "error:guard")), result("freshness", STALE)),
