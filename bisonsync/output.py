@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,15 +22,73 @@ PLAIN_WIDTH = 200
 _GAP = 2
 
 
+class SteadyStream(io.TextIOWrapper):
+    """A stream that no reader who has gone, no full disk and no narrow encoding keeps the work from its end.
+
+    ``fault`` is why something was lost that somebody was to read; a pipe whose reader has gone loses nothing.
+    """
+
+    fault: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._note(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._note(error)
+
+    def _note(self, error: OSError) -> None:
+        if not isinstance(error, BrokenPipeError):
+            self.fault = self.fault or error
+
+
+def steady_streams() -> None:
+    """Put steady streams in the place of stdout and stderr; what was closed before we began leads nowhere."""
+    for name in ("stdout", "stderr"):
+        stream: object = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SteadyStream):
+            setattr(sys, name, _steady(cast("io.TextIOWrapper[Any]", stream)))
+
+
+def _steady(stream: io.TextIOWrapper[Any]) -> SteadyStream:
+    encoding, line_buffering, write_through = stream.encoding, stream.line_buffering, stream.write_through
+    # What the encoding lacks is shown as an escape.
+    return SteadyStream(
+        stream.detach(),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
+
+
+def unread(stream: object) -> OSError | None:
+    """Why what was printed could not be written, once all is written that can be."""
+    if not isinstance(stream, SteadyStream):
+        return None
+    stream.flush()
+    return stream.fault
+
+
 @dataclass
 class Output:
-    """Where and how to print. ``color`` is decided by the caller from --no-color, NO_COLOR and TERM."""
+    """Where and how to print. ``color`` is decided by the caller from --no-color, NO_COLOR and TERM.
+
+    ``is_asked_for``: something was printed that the operator asked to see.
+    """
 
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
     log_json: bool = False
     color: bool = True
+    is_asked_for: bool = False
     _bar: Any = field(default=None, repr=False)
 
     @property
@@ -37,7 +98,7 @@ class Output:
 
     def document(self, document: Mapping[str, Any]) -> None:
         """The one object of --json."""
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=_plain) + "\n")
+        sys.stdout.write(_json(document, sys.stdout) + "\n")
 
     def result(self, line: str) -> None:
         """One line of result; nothing with --quiet or --json."""
@@ -46,6 +107,7 @@ class Output:
 
     def text(self, text: str) -> None:
         """What the operator asked to see; --quiet does not silence it."""
+        self.is_asked_for = True
         if not self.as_json:
             sys.stdout.write(text.translate(_CONTROLS) + "\n")
 
@@ -59,7 +121,7 @@ class Output:
             return
         if self.log_json:
             line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": message}
-            sys.stderr.write(json.dumps({**line, **fields}, ensure_ascii=False, default=_plain) + "\n")
+            sys.stderr.write(_json({**line, **fields}, sys.stderr) + "\n")
         else:
             text = message.translate(_CONTROLS)
             sys.stderr.write(f"{text}\n" if level == "info" else f"{level}: {text}\n")
@@ -98,6 +160,7 @@ class Output:
         ``right``: columns of numbers; ``totals``: a last line; ``spare``: columns that are left out, the first first,
         as long as the terminal is too narrow. A heading or cell may have several lines.
         """
+        self.is_asked_for = True
         if self.as_json:
             return
         if not self.on_terminal:
@@ -138,6 +201,7 @@ class Output:
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
         """Names and values, a line each; long values are wrapped beside their names on a terminal."""
+        self.is_asked_for = True
         wide = max((len(name) for name, _ in facts), default=0) + 2
         for name, value in facts:
             if not self.on_terminal:
@@ -186,6 +250,12 @@ class Output:
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
+
+
+def _json(document: Mapping[str, Any], stream: TextIO) -> str:
+    """One line of JSON in the stream's encoding: its own escapes are the only ones that JSON knows."""
+    is_unicode = stream.encoding.lower().replace("-", "") == "utf8"
+    return json.dumps(document, ensure_ascii=not is_unicode, default=_plain)
 
 
 def _of_workspaces(message: str, workspaces: Sequence[str]) -> str:

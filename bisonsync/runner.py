@@ -29,7 +29,7 @@ from bisonsync.errors import (
     Stopped,
     UsageError,
 )
-from bisonsync.output import Output
+from bisonsync.output import Output, unread
 from bisonsync.run import (
     NOTICE,
     STOP_GRACE_SECONDS,
@@ -113,23 +113,23 @@ def execute(
     leave(code)
 
 
-def leave(code: int, *, unread: int = 1) -> NoReturn:
-    """End the process at once: tearing the interpreter down would cost as much as importing half of it.
-
-    With ``unread`` in place of 0 when what was printed reaches nobody.
-    """
-    os._exit(_flush(code, unread=unread))
-
-
-def _flush(code: int, *, unread: int = 1) -> int:
-    """Write out what was printed; the exit code, which is never 0 when nobody can read it."""
+def leave(code: int) -> NoReturn:
+    """End the process at once: tearing the interpreter down would cost as much as importing half of it."""
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, AttributeError):
-            # The reader of a pipe is gone, or the stream was closed before we began; there is nobody left to tell.
-            code = code or unread
-    return code
+        stream.flush()
+    os._exit(code)
+
+
+def settle(code: int, *, is_asked_for: bool = True) -> int:
+    """The exit code once everything printed is written: that of the work, which stays whoever reads.
+
+    Only where printing was all there was to do, is a full disk a failure.
+    """
+    fault = unread(sys.stdout)
+    if fault is None:
+        return code
+    sys.stderr.write(f"error: the output could not be written: {fault.strerror}\n")
+    return code or int(is_asked_for)
 
 
 class Session:
@@ -437,8 +437,6 @@ class Session:
         except BisonsyncError as error:
             self._is_refused = isinstance(error, ArgumentRefused | UsageError)
             return Result({}, problems=(Problem.of(error),))
-        except BrokenPipeError:
-            return Result({}, problems=(Problem("output", "nobody reads the output any more", exit_code=1),))
         except Exception as error:  # the last line of defence
             traceback.print_exc()
             message = f"{type(error).__name__}: {error}"
@@ -483,11 +481,17 @@ class Session:
                 result = replace(result, problems=(*result.problems, Problem.of(error)))
                 code, verdict = self.judge(result)
         self.print_result(result, result.all_problems, verdict)
+        code = settle(code, is_asked_for=self.is_asked_for)
         if self._heartbeat is not None and not (self._is_refused and not self.options.heartbeat_url_file):
-            self._end_heartbeat(self._heartbeat, _flush(self.heartbeat_code(code, result)))
+            self._end_heartbeat(self._heartbeat, self.heartbeat_code(code, result))
         for database in self._databases:
             self._quietly(database.close)
         return code
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether what is printed is all that the command does: what the ledger has is done, whoever reads of it."""
+        return self.output.is_asked_for and not self._ledger_open
 
     def judge(self, result: Result) -> tuple[int, str]:
         """The exit code and the verdict of a result."""

@@ -75,6 +75,22 @@ def run_cli(
     return finish(start_cli(arguments, env), timeout)
 
 
+def run_into(command: str, where: str, env: Mapping[str, str]) -> int:
+    """The exit code of a command whose output goes where a shell says: ``>/dev/full``, ``2>&-``, ``| true``."""
+    line = f"exec {{ends}}>&1; ({sys.executable} -m bisonsync {command}; echo $? >&$ends) {where}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        env=dict(env),
+        cwd=env["HOME"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return int(done.stdout.splitlines()[-1])
+
+
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The one JSON object that ``--json`` prints."""
     assert done.stdout.count("\n") == 1, f"not one line: {done.stdout!r}; stderr: {done.stderr}"

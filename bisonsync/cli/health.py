@@ -99,14 +99,13 @@ def _execute(
             raise typer.BadParameter(f"{text!r}: {error}", param_hint="--threshold") from None
         flags.setdefault(check, {})[name] = value
     session = HealthSession(options, JOB, is_alerting=alert, as_nagios=nagios)
-    unknown = _EXIT_CODES["UNKNOWN"]
-    code = unknown
+    code = _EXIT_CODES["UNKNOWN"]
     try:
         code = session.report(session.carry_out(lambda _: look(session, names, flags)))
     except Exception:  # a traceback's own exit code would be WARNING
         traceback.print_exc()
     finally:
-        leave(code, unread=unknown)
+        leave(code)
 
 
 class HealthSession(Session):
@@ -124,6 +123,11 @@ class HealthSession(Session):
         if any(problem.exit_code for problem in result.problems) and self.state != "CRITICAL":
             self.state = "UNKNOWN"
         return _EXIT_CODES[self.state], "UNKNOWN" if self.state == "not in use" else self.state
+
+    @property
+    def is_asked_for(self) -> bool:
+        """What was seen stands in the exit code, whoever reads of it."""
+        return False
 
     def ledger_status(self, verdict: str, result: Result) -> str:
         """The job is done when it has looked, whatever it saw."""

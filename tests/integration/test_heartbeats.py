@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import environment, finish, run_cli, start_cli, wait_until
+from cli import environment, finish, run_cli, run_into, start_cli, wait_until
 from conftest import named
 from office import Connection, Office
 
@@ -197,18 +197,14 @@ def test_a_look_that_saw_nothing_is_none(watcher: Watcher, address: Path) -> Non
     assert watcher.told == ["/start", "/3"]
 
 
-def test_a_run_whose_output_nobody_reads_does_not_tell_a_success(
-    office: Office, watcher: Watcher, address: Path
+@pytest.mark.parametrize(("where", "code", "told"), [("| true", 0, ""), (">/dev/full", 1, "/1")])
+def test_a_run_tells_a_failure_where_its_output_is_lost_and_not_where_nobody_wants_it(
+    office: Office, watcher: Watcher, address: Path, where: str, code: int, told: str
 ) -> None:
-    process = start_cli(["config", "show", "--heartbeat-url-file", str(address)], environment(office.dsn))
-    assert process.stdout is not None
-    process.stdout.close()
-    process.stdout = None
+    shown = run_into(f"config show --heartbeat-url-file {address}", where, environment(office.dsn))
 
-    finish(process)
-
-    assert process.returncode == 1
-    assert watcher.told == ["/start", "/1"]
+    assert shown == code
+    assert watcher.told == ["/start", told]
 
 
 def test_the_begin_is_told_beside_the_work(watcher: Watcher) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("settings", "api", "store", "embedded", "output", "errors", "run", "clock", "durations"),
         *("models", "payloads", "queries", "retry", "jobs", "checks", "sandbox", "receiver", "runner"),
     },
-    "__main__": {"cli", "runner"},
+    "__main__": {"cli", "runner", "output"},
 }
 
 # Three commands are about the settings or the embedded server themselves; every other job is handed what it needs.
