@@ -118,6 +118,22 @@ Count = Annotated[int, _whole_number(minimum=0)]
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
 
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """For what decides nothing: a value that cannot be read is as one that is missing."""
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _text_or_empty(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    return _or_none(value, read) or ""
+
+
+# A name is shown; whose it is, an id tells.
+Label = Annotated[Text, WrapValidator(_text_or_empty)]
+
+
 class Tag(BaseModel):
     """A label of a sender email; names are unique per workspace, ids differ between workspaces."""
 
@@ -219,7 +235,7 @@ class Workspace(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: Identifier
-    name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
+    name: Label = ""
 
     @property
     def shown(self) -> str:
@@ -232,8 +248,8 @@ class MintedToken(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: Identifier | None = None
-    name: Text | None = None
+    id: Annotated[Identifier | None, WrapValidator(_or_none)] = None
+    name: Annotated[Text | None, WrapValidator(_or_none)] = None
     plain_text_token: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)
 
 
@@ -258,16 +274,9 @@ class Webhook(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: Identifier
-    name: Annotated[Text, BeforeValidator(lambda name: "" if name is None else name)] = ""
+    name: Label = ""
     url: Annotated[Text, AfterValidator(_not_empty)] = Field(repr=False)
     events: EventNames = ()
-
-
-def _moment_or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return read(value)
-    except ValidationError:
-        return None
 
 
 class StoredEvent(BaseModel):
@@ -279,7 +288,7 @@ class StoredEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    created_at: Annotated[Moment | None, WrapValidator(_moment_or_none)] = None
+    created_at: Annotated[Moment | None, WrapValidator(_or_none)] = None
     payload: Any = Field(default=None, repr=False)
 
     @model_validator(mode="before")

@@ -17,6 +17,7 @@ from bisonsync.models import (
     DailyStats,
     MintedToken,
     SenderEmail,
+    Webhook,
     Workspace,
     clean_text,
     clean_value,
@@ -260,3 +261,13 @@ def test_daily_series_are_known_by_their_label_not_their_place():
 def test_a_series_that_could_mean_two_things_is_refused(rows: Any):
     with pytest.raises(ValidationError):
         DailyStats.model_validate(rows)
+
+
+@pytest.mark.parametrize("odd", [7, False, [], {"en": "Acme"}, None])
+def test_a_name_that_is_none_keeps_no_workspace_webhook_or_token_out(odd: object):
+    webhook = {"id": 1, "url": "https://example.com/hooks/x", "name": odd}
+
+    assert Workspace.model_validate({"id": 17, "name": odd}).shown == "workspace 17"
+    assert Webhook.model_validate(webhook).name == ""
+    token = MintedToken.model_validate({"id": odd, "name": odd, "plain_text_token": "1|abc"})
+    assert (token.id in (None, 7), token.name, token.plain_text_token) == (True, None, "1|abc")
