@@ -1,4 +1,4 @@
--- needs: provider_by_type, settled_extra
+-- needs: provider_by_type, is_same_extra
 CREATE OR REPLACE FUNCTION bisonsync_private.compare_sender_emails(
     p_instance text,
     p_workspace_id bigint,
@@ -146,9 +146,7 @@ merged AS (
         -- What moves with any activity or with every read is, alone, no change.
         CASE
             WHEN c.extra = f.extra THEN c.extra
-            WHEN
-                bisonsync_private.settled_extra(c.extra, a.paths) = bisonsync_private.settled_extra(f.extra, a.paths)
-                THEN c.extra
+            WHEN c.extra IS NOT NULL AND bisonsync_private.is_same_extra(c.extra, f.extra, a.paths) THEN c.extra
             ELSE f.extra
         END AS extra,
         c.extra AS old_extra,
