@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def environment(dsn: str | None = None, sandbox: Sandbox | None = None, **more: 
         "XDG_DATA_HOME": home,
     }
     if dsn is not None:
-        made["BISONSYNC_DATABASE_URL"] = dsn
+        # What a test's own connections undo of their role's settings, a command has to stand.
+        made["BISONSYNC_DATABASE_URL"] = re.sub(r"[?&](options|client_encoding)=[^&]*", "", dsn)
     if sandbox is not None:
         made[f"BISONSYNC_INSTANCES__{INSTANCE.upper()}__BASE_URL"] = sandbox.url
         made[f"BISONSYNC_INSTANCES__{INSTANCE.upper()}__API_KEY"] = sandbox.super_admin_token

@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from hypothesis import settings
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from bisonsync import embedded
 from bisonsync.errors import BisonsyncError
@@ -34,6 +35,36 @@ SERVER_OPTIONS = {
     "max_connections": "200",
     "wal_level": "logical",
     "autovacuum": "off",
+}
+# With BISONSYNC_TEST_OWNER=1 databases belong to a role that has no more than its own one, as a hosting gives it,
+# and what the role's sessions begin with is turned against the commands. The tests' own connections undo it.
+OWNER = "bisonsync_tests_owner"
+HOSTILE = {
+    "search_path": "nowhere",
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "iso_8601",
+    "timezone": "Australia/Lord_Howe",
+    "client_encoding": "SQL_ASCII",
+    "default_transaction_isolation": "serializable",
+    "extra_float_digits": "-10",
+    "bytea_output": "escape",
+    "array_nulls": "off",
+    "backslash_quote": "off",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "quote_all_identifiers": "on",
+}
+FRIENDLY = (
+    "-c search_path=public -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1"
+    " -c default_transaction_isolation=read\\ committed -c bytea_output=hex -c array_nulls=on"
+    " -c backslash_quote=safe_encoding -c standard_conforming_strings=on -c transform_null_equals=off"
+    " -c quote_all_identifiers=off -c jit=off"
+)
+# The second pass counts what the server compiles.
+OWNER_OPTIONS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "all",
+    "pg_stat_statements.max": "20000",
 }
 pytest_plugins = ["skips", "surroundings"]
 SESSION = pytest.StashKey[Path]()
@@ -61,6 +92,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["session_folder"] = str(node.config.stash[SESSION])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the owner of a database may not do, where that is who we are."""
+    if is_owned():
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("superuser")])
+        items[:] = [item for item in items if not item.get_closest_marker("superuser")]
 
 
 @contextlib.contextmanager
@@ -91,6 +129,28 @@ def named(dsn: str, database: str) -> str:
     return re.sub(r"^(postgres(?:ql)?://[^/?]*)(?:/[^?]*)?", rf"\1/{database}", dsn)
 
 
+def is_owned() -> bool:
+    """Whether databases belong to the role with hostile settings instead of the superuser."""
+    return bool(os.environ.get("BISONSYNC_TEST_OWNER"))
+
+
+def as_owner(dsn: str) -> str:
+    """The same database for the tests' own connections: as its owner, without what the owner's sessions begin with."""
+    if not is_owned():
+        return dsn
+    address = re.sub(r"([?&]user=)[^&]*", rf"\g<1>{OWNER}", re.sub(r"//([^@/?]*@)?", f"//{OWNER}@", dsn, count=1))
+    friendly = urlencode({"options": FRIENDLY, "client_encoding": "UTF8"}, quote_via=quote)
+    return f"{address}{'&' if '?' in address else '?'}{friendly}"
+
+
+def make_owner(server: Connection) -> None:
+    """Make the role, if this server has none yet, with its hostile settings."""
+    with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+        server.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(OWNER)))
+    for setting, value in HOSTILE.items():
+        server.execute(SQL("ALTER ROLE {} SET {} = {}").format(Identifier(OWNER), Identifier(setting), Literal(value)))
+
+
 @pytest.fixture(scope="session")
 def session_folder(request: pytest.FixtureRequest) -> Path:
     """A folder that all workers of this run share; gone at its end."""
@@ -103,7 +163,8 @@ def server_dsn(session_folder: Path) -> str:
     if given := os.environ.get("BISONSYNC_TEST_DSN"):
         return named(given, "postgres")
     try:
-        dsn = embedded.start(session_folder / "postgres", server_options=SERVER_OPTIONS)
+        options = SERVER_OPTIONS | (OWNER_OPTIONS if is_owned() else {})
+        dsn = embedded.start(session_folder / "postgres", server_options=options)
     except BisonsyncError as error:
         pytest.fail(f"no Postgres to test with: {error.message}; {error.hint}", pytrace=False)
     return named(dsn, "postgres")
@@ -124,21 +185,29 @@ def template(server: Connection, server_dsn: str, session_folder: Path) -> str:
         found = server.execute("SELECT true FROM pg_database WHERE datname = %s AND datistemplate", [name]).fetchone()
         if not found:
             server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
-            server.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-            with psycopg.connect(named(server_dsn, name), autocommit=True) as connection:
+            if is_owned():
+                make_owner(server)
+            server.execute(SQL("CREATE DATABASE {} OWNER {}").format(Identifier(name), _owner()))
+            with psycopg.connect(as_owner(named(server_dsn, name)), autocommit=True) as connection:
                 migrations.apply_all(connection)
                 connection.execute("VACUUM ANALYZE")
             server.execute(SQL("ALTER DATABASE {} IS_TEMPLATE true").format(Identifier(name)))
     return name
 
 
+def _owner() -> Composable:
+    return Identifier(OWNER) if is_owned() else SQL("DEFAULT")
+
+
 @contextlib.contextmanager
 def database(server: Connection, server_dsn: str, template: str) -> Generator[str]:
     """A database copied from ``template``, dropped in the end whoever still uses it. Yields its DSN."""
     name = f"test_{uuid.uuid4().hex[:16]}"
-    server.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+    server.execute(
+        SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(Identifier(name), Identifier(template), _owner())
+    )
     try:
-        yield named(server_dsn, name)
+        yield as_owner(named(server_dsn, name))
     finally:
         server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 

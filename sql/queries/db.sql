@@ -24,6 +24,19 @@ SELECT
         WHEN pg_catalog.current_setting('restrict_nonsystem_relation_kind', true) <> ''
             THEN pg_catalog.set_config('restrict_nonsystem_relation_kind', '', true)
     END,
+    CASE
+        -- Spelled out, the database's own is refused for partitioned tables; another one is the administrator's choice.
+        WHEN pg_catalog.current_setting('default_tablespace') = '' THEN NULL
+        WHEN pg_catalog.current_setting('default_tablespace') = (
+            SELECT t.spcname
+            FROM pg_catalog.pg_database AS d
+            INNER JOIN pg_catalog.pg_tablespace AS t ON t.oid = d.dattablespace
+            WHERE d.datname = pg_catalog.current_database()
+        )
+            THEN pg_catalog.set_config('default_tablespace', '', true)
+    END,
+    -- On, it ends the session at the first error, also one that a function or a savepoint deals with.
+    pg_catalog.set_config('exit_on_error', 'off', true),
     pg_catalog.set_config('jit', 'off', true),
     pg_catalog.set_config('client_encoding', 'UTF8', true),
     pg_catalog.set_config('DateStyle', 'ISO, MDY', true),

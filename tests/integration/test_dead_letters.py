@@ -11,6 +11,8 @@ from inbox_scene import deliver, event, register, statuses
 
 from bisonsync.store import webhooks
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 Letters = dict[str, list[int]]
 

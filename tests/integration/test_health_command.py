@@ -24,6 +24,8 @@ from bisonsync.errors import ConfigError, DatabaseUnavailable
 from bisonsync.runner import Options
 from bisonsync.sandbox import Sandbox
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 CODES_OF_TERMINALS = "\x1b\x07\u202e"
 TEXT_STYLES = re.compile(r"\x1b\[[0-9;]*m")
@@ -281,6 +283,7 @@ def test_a_mail_says_which_check_is_the_cause(db: str, conn: Connection) -> None
     assert " (because of runs)" in line
 
 
+@pytest.mark.superuser
 def test_a_role_that_sees_no_rows_is_told_so(db: str, conn: Connection) -> None:
     role = f"blind_{uuid4().hex}"
     name = Identifier(role)

@@ -23,6 +23,8 @@ from bisonsync.store import migrations
 from bisonsync.store.db import Database
 from bisonsync.store.schema_files import read_schema_files
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 

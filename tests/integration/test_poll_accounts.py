@@ -13,6 +13,8 @@ from office import Connection, Office
 
 from bisonsync.sandbox import Sandbox
 
+pytestmark = pytest.mark.stock
+
 LIST = "/api/sender-emails"
 COUNTERS = (
     "emails_sent_count",
@@ -89,6 +91,7 @@ def test_f05_the_ledger_counts_what_the_table_shows(office: Office) -> None:
     assert office.live() == office.truth()
 
 
+@pytest.mark.superuser
 def test_an_unchanged_poll_writes_nothing_and_a_small_change_only_itself(office: Office) -> None:
     office.poll()
     office.conn.execute("SELECT pg_create_logical_replication_slot('unchanged', 'test_decoding')")

@@ -24,6 +24,8 @@ from bisonsync.store import leases, retention
 from bisonsync.store.db import Database
 from bisonsync.store.retention import DroppedMonth
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 LEASE = ("", 0)
@@ -554,6 +556,7 @@ def test_clocks_that_are_hours_apart_are_no_reason_to_stop(db: str, conn: Connec
 # Tidying up, and what is said
 
 
+@pytest.mark.superuser
 @pytest.mark.parametrize(
     ("present", "deleted", "tidied"),
     [

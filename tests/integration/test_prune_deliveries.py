@@ -31,6 +31,8 @@ from bisonsync.store import counters, delivery_retention, inbox, migrations, web
 from bisonsync.store.db import Database
 from bisonsync.store.inbox import Filter
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 TODAY = datetime.combine(NOW.date(), time(), UTC)
@@ -470,6 +472,7 @@ def has_all(subscriber: Connection, conn: Connection) -> bool:
     return set(conn.execute(rows).fetchall()) <= set(subscriber.execute(rows).fetchall())
 
 
+@pytest.mark.superuser
 def test_a_subscriber_of_everything_follows_all_that_prune_does(
     db: str, conn: Connection, subscriber: Connection
 ) -> None:

@@ -20,6 +20,8 @@ from bisonsync.sandbox.payloads import envelope
 from bisonsync.store import webhooks
 from bisonsync.store.webhooks import Delivery
 
+pytestmark = pytest.mark.stock
+
 EVENTS = "/api/events"
 MIX = {"email_sent": 60, "lead_replied": 7, "lead_interested": 3, "email_bounced": 4, "lead_unsubscribed": 2}
 COUNTERS = {
@@ -151,6 +153,7 @@ def test_what_is_new_is_found_with_the_pages_that_it_fills(office: Office) -> No
     assert counted(office) == happened(office)
 
 
+@pytest.mark.superuser
 def test_a_pull_that_finds_nothing_new_writes_a_few_rows_for_each_workspace(office: Office) -> None:
     pull(office)
     office.conn.execute("SELECT pg_create_logical_replication_slot('unchanged', 'test_decoding')")

@@ -13,6 +13,8 @@ from inbox_scene import NOW, THIS_MONTH, deliver, event, months_ago, register
 
 from bisonsync.store import counters
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 KINDS = {
     "EMAIL_SENT": "emails_sent",

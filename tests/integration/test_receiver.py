@@ -36,6 +36,8 @@ from receiving import (
 
 from bisonsync.payloads import MAX_BYTES
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 

@@ -18,6 +18,8 @@ from conftest import Connection, database
 from receiving import event
 from replaying import Inbox, inbox, write_lines
 
+pytestmark = pytest.mark.stock
+
 
 @pytest.fixture
 def box(db: str, conn: Connection) -> Inbox:

@@ -14,6 +14,8 @@ from faultproxy import FaultProxy, Victim, said_by
 from receiving import INSTANCE_URL, INSTANCES, event
 from replaying import Inbox, inbox
 
+pytestmark = pytest.mark.stock
+
 RETRIES = ["00:00:05", "00:05:00", "00:30:00", "02:00:00", "05:00:00", "10:00:00", "10:00:00", None]
 
 

@@ -14,6 +14,8 @@ from conftest import database
 from bisonsync.store import webhooks
 from bisonsync.store.webhooks import Delivery, Outcome
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 Object = dict[str, Any]
 

@@ -18,6 +18,8 @@ from bisonsync.jobs.pull_events import problems_of
 from bisonsync.store import migrations, webhooks
 from bisonsync.store.webhooks import Delivery, Outcome
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 Object = dict[str, Any]
 

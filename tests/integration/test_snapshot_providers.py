@@ -23,6 +23,8 @@ from bisonsync.store import leases, partitions, registry, snapshots
 from bisonsync.store.db import Database
 from bisonsync.store.snapshots import Gap
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 TABLES = ("sender_email_daily", "workspace_snapshots", "provider_performance_history")

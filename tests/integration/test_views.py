@@ -10,6 +10,8 @@ import pytest
 from psycopg import errors as pg
 from psycopg.sql import SQL, Identifier
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 

@@ -10,6 +10,8 @@ from office import Connection, Office
 
 from bisonsync.sandbox import Sandbox
 
+pytestmark = pytest.mark.stock
+
 
 @pytest.fixture
 def office(db: str, conn: Connection) -> Iterator[Office]:
