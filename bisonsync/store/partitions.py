@@ -60,7 +60,8 @@ def briefly(database: Database, attempts: int = 1) -> Do:
 def make_days(do: Do) -> Ahead:
     """Make the partitions of today and the eight days to come (UTC), with what lies in the default one of them.
 
-    Each is a transaction of its own. Raises DatabaseError only where today has no partition and no default one.
+    One that cannot be made keeps no other from it. Raises DatabaseError only where today has neither a partition nor a
+    default one.
     """
     return _make_ahead(do, INBOX, list_missing_days)
 
@@ -68,7 +69,7 @@ def make_days(do: Do) -> Ahead:
 def make_months(do: Do, first: date, last: date, *, needed: date) -> Ahead:
     """Make the partitions of the history between two days; those until ``needed`` must have a place.
 
-    Each is a transaction of its own. Raises DatabaseError only where one of those has none, and no default one.
+    Raises DatabaseError only where one of those has none, and there is no default one.
     """
     return _make_ahead(do, DAILY, partial(list_missing_months, first=first, last=last, needed=needed))
 
@@ -101,20 +102,15 @@ def has_default(conn: Connection, table: Table) -> bool:
 
 
 def _make_ahead(do: Do, table: Table, list_missing: Callable[[Connection], Sequence[Missing]]) -> Ahead:
-    made: list[str] = []
-    cause: DatabaseError | None = None
-    for day in dict.fromkeys(each.on for each in do(list_missing)):
-        try:
-            made += do(partial(make, table=table, first=day, last=day))
-        except DatabaseUnavailable:
-            raise
-        except DatabaseError as error:
-            cause = cause or error
-            if error.__cause__ is not None and is_lock_fault(error.__cause__):
-                # The others would wait for the same lock.
-                break
+    days = list(dict.fromkeys(each.on for each in do(list_missing)))
+    if not days:
+        return Ahead()
+    made, cause = _try_to_make(do, table, days[0], days[-1])
     if cause is None:
         return Ahead(tuple(made))
+    # One that cannot be made keeps no other from it; but all would wait for the same lock.
+    if cause.__cause__ is None or not is_lock_fault(cause.__cause__):
+        made = [name for day in days for name in _try_to_make(do, table, day, day)[0]]
     # Another run may have made them meanwhile.
     left = do(list_missing)
     if not left:
@@ -125,3 +121,12 @@ def _make_ahead(do: Do, table: Table, list_missing: Callable[[Connection], Seque
         ) from cause
     names = ", ".join(each.name for each in left)
     return Ahead(tuple(made), f"could not make {names} ahead: {cause.message} → {HINT}")
+
+
+def _try_to_make(do: Do, table: Table, first: date, last: date) -> tuple[list[str], DatabaseError | None]:
+    try:
+        return do(partial(make, table=table, first=first, last=last)), None
+    except DatabaseUnavailable:
+        raise
+    except DatabaseError as error:
+        return [], error

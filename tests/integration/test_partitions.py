@@ -102,6 +102,24 @@ def test_only_today_without_any_place_is_an_error(db: str, conn: Connection) -> 
     assert set(make_ahead(db).made) == {inbox_name(TODAY)}
 
 
+def test_a_month_may_fail_where_somebody_has_made_a_default_one(db: str, conn: Connection) -> None:
+    conn.execute("CREATE TABLE other_months PARTITION OF sender_email_daily DEFAULT")
+    conn.execute("INSERT INTO sender_email_daily VALUES (%s, 'sim', 1, 7)", [TODAY])
+    database = Database(db, application_name="bisonsync tests", clock=SystemClock())
+
+    def make_this_month() -> Ahead:
+        return partitions.make_months(partitions.briefly(database), TODAY, TODAY, needed=TODAY)
+
+    with psycopg.connect(db) as other:
+        other.execute("SELECT FROM sender_email_daily")
+        assert f"could not make sender_email_daily_{TODAY:%Y_%m} ahead" in make_this_month().warning
+    made = make_this_month()
+    database.close()
+
+    assert made == Ahead((f"sender_email_daily_{TODAY:%Y_%m}",))
+    assert conn.execute("SELECT tableoid::regclass::text FROM sender_email_daily").fetchall() == [(made.made[0],)]
+
+
 def test_a_day_that_cannot_be_made_keeps_no_other_from_it(db: str, conn: Connection) -> None:
     conn.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'it stays'; END $$")
     conn.execute(
