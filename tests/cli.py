@@ -167,6 +167,17 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENC
         time.sleep(0.005)
 
 
+def heard(listener: psycopg.Connection[Any]) -> list[Any]:
+    """What a listening session (in autocommit) was told by all that is committed, since it was last asked."""
+    listener.execute("SELECT pg_notify('bisonsync', '\"that is all\"')")
+    told: list[Any] = []
+    for note in listener.notifies(timeout=PATIENCE):
+        if (said := json.loads(note.payload)) == "that is all":
+            return told
+        told.append(said)
+    raise AssertionError(f"our own notification never came, only {told}")
+
+
 def _empty_home() -> str:
     """A folder that nobody writes to; one a machine and user is enough."""
     folder = Path(tempfile.gettempdir()) / f"bisonsync-tests-home-{os.geteuid()}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from cli import wait_until
+from cli import heard, wait_until
 from conversation import HandClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -619,14 +619,14 @@ def test_slack_set_up_later_hears_of_what_is_open(watch: Watch) -> None:
 def test_listeners_hear_once_of_each_change_set(watch: Watch) -> None:
     watch.conn.execute("LISTEN bisonsync")
     looks = [["CRITICAL"] * 1, ["CRITICAL"], ["CRITICAL"], ["OK"], ["OK"], ["OK"]]
-    heard = []
+    told = []
     for states in looks:
         watch.see(*[result(state, name) for state in states for name in ("tokens", "runs", "api")])
         watch.minute += 1
-        heard.append([json.loads(one.payload) for one in watch.conn.notifies(timeout=0.05)])
+        told.append(heard(watch.conn))
 
-    told = [{"table": "alert_episodes", "workspace": None, "kind": "changed"}]
-    assert heard == [told, told, [], [], told, []]
+    change = [{"table": "alert_episodes", "workspace": None, "kind": "changed"}]
+    assert told == [change, change, [], [], change, []]
 
 
 def test_two_looks_at_once_open_one_episode(watch: Watch, db: str) -> None:

@@ -539,11 +539,12 @@ def test_what_was_refused_is_named_also_when_the_answer_to_its_commit_was_lost(d
 def test_stopped_while_it_asks_it_leaves_a_gap(diary: Diary, asked: str) -> None:
     diary.live()
     diary.sandbox.add_fault("hang", path=asked)
-    process = start_cli(["snapshot-providers", *diary.arguments], environment(diary.office.dsn, diary.sandbox))
+    waits = environment(diary.office.dsn, diary.sandbox, BISONSYNC_POLLING__READ_TIMEOUT="1h")
+    process = start_cli(["snapshot-providers", *diary.arguments], waits)
     wait_until(lambda: asked in diary.sandbox.summary()["requests"]["by_path"], "it has asked")
 
     process.terminate()
-    finish(process, timeout=25.0)
+    finish(process)
 
     assert process.returncode == 143
     assert diary.filled_days(1) == diary.filled_days(2) == []

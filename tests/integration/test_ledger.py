@@ -20,13 +20,15 @@ from bisonsync.queries import sql_dir
 
 WORLD: dict[str, Any] = {"workspaces": 3, "accounts": 60, "skew": (32, 16)}
 SIGNALS = [pytest.param(signal.SIGINT, 130, id="INT"), pytest.param(signal.SIGTERM, 143, id="TERM")]
-# How long a stopped run may take, also when something hangs.
-STOP_SECONDS = 5.0
+# No answer for so long is given up without a stop too.
+GIVEN_UP_SECONDS = 30 + 5
 
 
 @pytest.fixture
 def stage(db: str) -> Iterator[Scene]:
     with scene(db, **WORLD) as made:
+        # Nothing but what is tested ends a wait for the API.
+        made.env["BISONSYNC_POLLING__READ_TIMEOUT"] = "10h"
         yield made
 
 
@@ -39,12 +41,9 @@ def polled(stage: Scene) -> Scene:
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> subprocess.CompletedProcess[str]:
-    """Send a signal; the process ends soon."""
-    began = time.monotonic()
+    """Send a signal; the process ends, though what it waits for never comes."""
     process.send_signal(number)
-    done = cli.finish(process)
-    assert time.monotonic() - began < STOP_SECONDS
-    return done
+    return cli.finish(process)
 
 
 def assert_stopped(stage: Scene, done: subprocess.CompletedProcess[str], code: int) -> dict[str, Any]:
@@ -276,12 +275,10 @@ def test_a_stop_ends_a_sleep() -> None:
     clock = SystemClock()
     stopper = threading.Timer(0.05, clock.stop, [signal.SIGTERM])
     stopper.start()
-    began = time.monotonic()
 
     with pytest.raises(Stopped) as caught:
-        clock.sleep(60)
+        clock.sleep(36_000)
 
-    assert time.monotonic() - began < 5
     assert caught.value.signal_number == signal.SIGTERM
     clock.stop(signal.SIGINT)
     with pytest.raises(Stopped, match="SIGTERM"):
@@ -328,8 +325,8 @@ def test_a_merge_that_hangs_is_cut_off(polled: Scene) -> None:
     process.send_signal(signal.SIGTERM)
     done = cli.finish(process)
 
-    # The grace for what is under way, and that for closing the ledger, which hangs as well.
-    assert time.monotonic() - began < 2 * STOP_SECONDS + 3
+    # Two seconds of grace for what is under way, and some for closing the ledger, which hangs as well.
+    assert time.monotonic() - began < GIVEN_UP_SECONDS
     document = cli.document(done)
     assert (done.returncode, document["verdict"]) == (143, "stopped")
     assert "Traceback" not in done.stderr
@@ -351,13 +348,11 @@ def test_a_second_signal_ends_the_run_at_once(polled: Scene, first: signal.Signa
     # Two signals that arrive together are one to the kernel.
     cli.wait_until(lambda: not is_pending(process.pid, first), "the first has arrived")
 
-    began = time.monotonic()
     process.send_signal(second)
     done = cli.finish(process)
 
-    # A silent server is asked to cancel, for half a second; the grace of a first signal would be two, and the ledger's.
-    assert time.monotonic() - began < 2.0
-    assert done.returncode == 128 + second
+    # After one signal alone it would have said what it did.
+    assert (done.returncode, done.stdout) == (128 + second, "")
     assert "Traceback" not in done.stderr
     polled.proxy.cut_all()
     polled.proxy.forget()
