@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from bisonsync.checks import database, schema
 from bisonsync.jobs import health
-from bisonsync.store.schema_files import read_schema_files
+from bisonsync.store.schema_files import Migration, read_schema_files
 
 Connection = psycopg.Connection[Any]
 
@@ -52,15 +52,16 @@ def test_schema_is_ok_after_migrate(db: str) -> None:
     assert (result.state, result.value, result.hint) == ("OK", 0, "")
 
 
-def test_schema_is_critical_while_a_migration_is_pending(db: str, conn: Connection) -> None:
-    conn.execute("DELETE FROM bisonsync_migrations WHERE version = (SELECT max(version) FROM bisonsync_migrations)")
-    newest = read_schema_files().migrations[-1].name
+def test_schema_is_critical_while_a_migration_is_pending(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = read_schema_files()
+    later = Migration(9999, "9999_later.sql", "SELECT 1;")
+    monkeypatch.setattr(schema, "read_schema_files", lambda: replace(files, migrations=(*files.migrations, later)))
 
     result = examine(db, "schema")
 
     assert (result.state, result.hint) == ("CRITICAL", "bisonsync migrate")
-    assert result.detail.startswith("1 migrations are not applied, ")
-    assert [each.subject for each in result.findings] == [newest]
+    assert result.detail == f"1 migrations are not applied, {len(files.migrations)} are"
+    assert [each.subject for each in result.findings] == ["9999_later.sql"]
 
 
 @pytest.mark.parametrize(
