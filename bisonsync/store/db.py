@@ -61,6 +61,8 @@ _END_GRACE_SECONDS = 2.0
 _CANCEL_SECONDS = 1.5
 # Who does not even wait for that still does not leave the server computing.
 _HASTY_CANCEL_SECONDS = 0.5
+# How long the answer is waited for that names who holds a lock.
+_NAMING_SECONDS = 1.0
 # A transaction that breaks off again and again is broken by what it does, not by a restart.
 _BREAKS_TOLERATED = 5
 # Once so many transactions were locked out, the others of the run wait once instead of several times.
@@ -400,15 +402,21 @@ class Database:
 
     @contextmanager
     def _naming_blockers(self, backend_pid: int, limits: _Limits, found: list[str] | None) -> Generator[None]:
-        """Shortly before a wait for a lock is given up, look who holds it: afterwards nobody can tell."""
+        """While a lock is waited for, look who holds it: afterwards nobody can tell."""
         if found is None or not limits.lock:
             yield
             return
-        timer = threading.Timer(limits.lock * 0.7, self._find_blockers, (backend_pid, found))
+        # Time enough is left for a new connection to a server far away.
+        timer = threading.Timer(limits.lock * 0.3, self._find_blockers, (backend_pid, found))
         timer.daemon = True
         timer.start()
         try:
             yield
+        except _LOCKED:
+            # It may have asked in time, and its answer be on the way.
+            timer.cancel()
+            timer.join(_NAMING_SECONDS)
+            raise
         finally:
             timer.cancel()
 
