@@ -34,8 +34,12 @@ SERVER_OPTIONS = {
     "synchronous_commit": "off",
     "max_connections": "200",
     "wal_level": "logical",
+    "max_wal_size": "256MB",
     "autovacuum": "off",
 }
+# A test's database is some 450 files: making them costs a tenth of the time where they need no disk.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
 # With BISONSYNC_TEST_OWNER=1 databases belong to a role that has no more than its own one, as a hosting gives it,
 # and what the role's sessions begin with is turned against the commands. The tests' own connections undo it.
 OWNER = "bisonsync_tests_owner"
@@ -85,6 +89,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder.chmod(0o711)
     session = held(folder / "session")
     session.__enter__()
+    if has_room(MEMORY):
+        (MEMORY / folder.name).mkdir(mode=0o711)
+        (folder / "postgres").symlink_to(MEMORY / folder.name / "postgres")
     config.stash[SESSION] = folder
     config.add_cleanup(lambda: (remove(folder), session.__exit__(None, None, None)))
 
@@ -109,6 +116,14 @@ def held(path: Path, *, wait: bool = False) -> Generator[None]:
         yield
 
 
+def has_room(memory: Path) -> bool:
+    """Whether a server's data fit into the memory that is mounted there; a container often has too little."""
+    if not os.access(memory, os.W_OK):
+        return False
+    found = os.statvfs(memory)
+    return found.f_bavail * found.f_frsize >= MEMORY_BYTES
+
+
 def template_name(session_folder: Path) -> str:
     return f"bisonsync_{session_folder.name.rpartition('-')[2]}"
 
@@ -121,6 +136,7 @@ def remove(folder: Path) -> None:
         with contextlib.suppress(psycopg.Error), psycopg.connect(named(given, "postgres"), autocommit=True) as server:
             server.execute(SQL("ALTER DATABASE {} IS_TEMPLATE false").format(name))
             server.execute(SQL("DROP DATABASE {}").format(name))
+    shutil.rmtree(MEMORY / folder.name, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
