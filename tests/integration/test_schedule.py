@@ -17,7 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from cli import CHECKOUT, environment, run_cli, wait_until
+from cli import CHECKOUT, PATIENCE, environment, run_cli, wait_until
 from nights import ZONES, changes
 from office import Connection, Office, Outcome
 
@@ -348,7 +348,7 @@ def cron(folder: Path, crontab: str) -> Iterator[subprocess.Popen[str]]:
         yield daemon
     finally:
         daemon.terminate()
-        daemon.communicate(timeout=10)
+        daemon.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.skipif(
@@ -388,11 +388,12 @@ def test_a_real_cron_fires_the_lines_and_the_runs_are_in_the_ledger(office: Offi
         wait_until(
             lambda: len(ended()) >= 2 or daemon.poll() is not None,
             f"cron has run {lines}",
-            timeout=75,
+            timeout=60 + PATIENCE,
         )
         assert daemon.poll() is None, daemon.communicate()[0]
 
-    assert set(ended()) == {("poll-accounts", "success"), ("workspaces-discover", "success")}
+    # On a slow machine the next minute has come, too.
+    assert set(ended()) >= {("poll-accounts", "success"), ("workspaces-discover", "success")}
     assert office.live() == office.truth()
     commands = office.conn.execute("SELECT command FROM email_sync_logs").fetchall()
     assert all(str(config) in command for (command,) in commands)
