@@ -262,8 +262,10 @@ class _WorkspacePull:
 
     def _pull_all(self) -> None:
         now = self._run.control.run(self._start)
-        self._judge_again()
-        self._mismatches = self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
+        self._mismatches = self._sum_mismatches()
+        if self._mismatches.deliveries:
+            self._judge_again()
+            self._mismatches = self._sum_mismatches()
         if self._pull.absent_at is not None and now - self._pull.absent_at < WHOLE_EVERY:
             raise _NoEventLog
         self._require_identity()
@@ -283,6 +285,9 @@ class _WorkspacePull:
 
         while (counts := self._run.db.run(work)) != self._counts:
             self._counts, self._is_committed = counts, True
+
+    def _sum_mismatches(self) -> Mismatches:
+        return self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
 
     def _problems(self) -> tuple[Problem, ...]:
         return problems_of(label(self._row.key), self._unapplied, self._mismatches)
@@ -374,7 +379,7 @@ class _WorkspacePull:
             stored = self._run.db.run(lambda conn: event_pulls.store(conn, lease, made))
             self._is_committed = True
         if stored.counts.mismatch > self._counts.mismatch:
-            self._mismatches = self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, key))
+            self._mismatches = self._sum_mismatches()
         self._pull, self._counts = pull, stored.counts
         self._unapplied += stored.unapplied
 
