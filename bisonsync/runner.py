@@ -604,10 +604,12 @@ class Session:
         if self._signals == 1:
             self.clock.stop(number)
             return
-        if self._signals == 2:
-            for database in self._databases:
-                database.cancel()
-        os._exit(128 + number)
+        try:
+            if self._signals == 2:
+                for database in self._databases:
+                    database.cancel()
+        finally:
+            os._exit(128 + number)
 
     @staticmethod
     def _quietly(action: Callable[[], None]) -> None:

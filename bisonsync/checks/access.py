@@ -60,7 +60,7 @@ def _hint(refused: Sequence[RefusedChanges], statements: Sequence[str]) -> str:
     """What to type: what migrate does not do comes first."""
     cures = dict.fromkeys(changes.cure for changes in refused if changes.cure not in statements)
     steps = [*(f"in psql, as the owner: {cure}" for cure in cures), *(["bisonsync migrate"] if statements else [])]
-    return "; then ".join(dict.fromkeys([*steps[:1], *steps[-1:]]))
+    return "; then ".join(steps)
 
 
 def _found(statement: str) -> Finding:

@@ -286,7 +286,7 @@ def _alert_file(session: HealthSession) -> AlertFile:
 
     from bisonsync.store.alert_file import AlertFile, file_name, state_folders
 
-    return AlertFile(state_folders(os.environ), file_name(session.sources.database_url()))
+    return AlertFile(state_folders(os.environ), file_name(session.sources.database_url(), os.environ))
 
 
 def _make_look(session: HealthSession, flags: dict[str, dict[str, str]], write_error: DatabaseError | None) -> Look:

@@ -196,7 +196,8 @@ def _mismatched_again(outcomes: Sequence[Outcome]) -> list[Problem]:
     ids = [outcome.id for outcome in found]
     said = f"{_ids(ids)}: {'is' if len(ids) == 1 else 'are'} still of another workspace: {found[0].error_message}"
     hint = (
-        "put base_url or former_urls of the instance right and retry, or discard: 'bisonsync dead-letters discard ID'"
+        "put base_url or former_urls of the instance right and retry, or give it up:"
+        " bisonsync dead-letters discard ID --reason TEXT"
     )
     return [Problem.of(GuardRefused(said, hint=hint))]
 

@@ -249,7 +249,8 @@ def _readable_tags(value: Any) -> list[Tag] | None:
     """
     if isinstance(value, dict):
         by_place = cast("dict[str, Any]", value)
-        if not all(key.isdecimal() for key in by_place):
+        # A place of more digits than a list can have is a key of something else.
+        if not all(key.isdecimal() and len(key) < 10 for key in by_place):
             return None
         value = [by_place[key] for key in sorted(by_place, key=int)]
     if not isinstance(value, list):

@@ -268,6 +268,18 @@ class Instance(Section):
     workspaces: dict[Annotated[int, Field(ge=1)], Workspace] = {}
 
 
+def _apart(instances: dict[str, Instance]) -> dict[str, Instance]:
+    homes = {instance.base_url: name for name, instance in instances.items()}
+    for name, instance in instances.items():
+        for url in instance.former_urls:
+            if homes.get(url, name) != name:
+                raise ValueError(
+                    f"former_urls of {name} names {url}, which is the base_url of {homes[url]}:"
+                    f" take it out, for what comes from there belongs to {homes[url]}"
+                )
+    return instances
+
+
 class Polling(Section):
     """How long to wait for, how often to try, and what to refuse."""
 
@@ -340,7 +352,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr
     reporting_timezone: Timezone = "UTC"
-    instances: dict[InstanceName, Instance] = {}
+    instances: Annotated[dict[InstanceName, Instance], AfterValidator(_apart)] = {}
     polling: Polling = Polling()
     providers: dict[Text, Text] = PROVIDERS
     resellers: dict[Text, Text] = RESELLERS

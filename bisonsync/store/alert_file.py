@@ -116,13 +116,16 @@ def state_folders(environ: Mapping[str, str]) -> list[Path]:
     ]
 
 
-def file_name(database_url: str) -> str:
+def file_name(database_url: str, environ: Mapping[str, str]) -> str:
     """A name by the address of the database, without its password, which may change."""
     try:
         parts = conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:
         parts = {"dbname": database_url}
-    address = "/".join(str(parts.get(name, "")) for name in ("host", "hostaddr", "port", "dbname", "user"))
+    # What the address leaves out the environment says, or a service of either.
+    names = ("service", "host", "hostaddr", "port", "dbname", "user")
+    around = ("PGSERVICE", "PGSERVICEFILE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "XDG_DATA_HOME")
+    address = "/".join([*(str(parts.get(name, "")) for name in names), *(environ.get(name, "") for name in around)])
     return f"alerts-{sha256(address.encode()).hexdigest()[:16]}.json"
 
 

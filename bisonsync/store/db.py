@@ -196,8 +196,6 @@ class Database:
 
     No session state is kept: time limits, and all settings that a statement relies on, are set inside each transaction
     (``pin_settings``); statements are never prepared.
-    ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more.
-    No session state is kept: time-outs are set inside each transaction, statements are never prepared.
     ``deadline`` is the monotonic instant after which nothing is tried again or waited for any more. What is then under
     way, or when the run is stopped, is cancelled: the server would go on with it, and keep its locks. That raises
     DeadlineExceeded where ``ends_by_deadline``, else DatabaseUnavailable, as silence always does.
@@ -294,7 +292,13 @@ class Database:
 
     def cancel(self) -> None:
         """Have the server end what is under way, for a process that leaves at once. For signal handlers, too."""
-        under_way = [conn for conn in list(self._opened) if conn.is_cancellable]
+        opened: list[_WatchedConnection] = []
+        # Without a lock, which a signal handler could wait for in vain: another thread may add one meanwhile.
+        for _ in range(3):
+            with suppress(RuntimeError):
+                opened = list(self._opened)
+                break
+        under_way = [conn for conn in opened if conn.is_cancellable]
         _cancel(under_way, _HASTY_CANCEL_SECONDS)
 
     def connect(self) -> Connection:

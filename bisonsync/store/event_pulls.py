@@ -203,7 +203,7 @@ def judge_again(conn: Connection, lease: Lease, workspace_name: str, counts: Cou
         return counts
     leases.fence(conn, lease)
     outcomes = webhooks.process(conn, [row[0] for row in due], [row[1] for row in due])
-    counts += Counts(judged_again=len(outcomes))
+    counts += Counts(judged_again=sum(outcome.status != "mismatch" for outcome in outcomes))
     _record_result(conn, lease, workspace_name, "incomplete", counts)
     leases.let_commit(conn, lease)
     return counts

@@ -101,7 +101,7 @@ def explain(error: Exception) -> str:
     """Why deliveries cannot be stored, for everybody: without names, addresses and values."""
     cause = error.__cause__
     if isinstance(error, SchemaMismatch):
-        return "the database has not the schema of this version; run 'bisonsync migrate'"
+        return "the database does not have the schema of this version; run 'bisonsync migrate'"
     if isinstance(error, DatabaseUnavailable):
         return "the database cannot be reached"
     if isinstance(cause, pg.ReadOnlySqlTransaction):

@@ -68,7 +68,10 @@ AS $$
         WHERE b.pubname = 'supabase_realtime' AND pg_has_role(b.pubowner, 'USAGE') AND to_jsonb(b) ->> 'pubgencols' = 'n'
             AND EXISTS (
                 SELECT FROM bisonsync_private.access_list() AS l
-                INNER JOIN pg_attribute AS t ON t.attrelid = to_regclass(l.identity)
+                INNER JOIN pg_namespace AS n ON n.nspname = split_part(l.identity, '.', 1)
+                INNER JOIN pg_class AS c
+                    ON c.relnamespace = n.oid AND c.relname = substr(l.identity, strpos(l.identity, '.') + 1)
+                INNER JOIN pg_attribute AS t ON t.attrelid = c.oid
                 WHERE l.is_published AND t.attgenerated = 's' AND NOT t.attisdropped
             )
         UNION ALL

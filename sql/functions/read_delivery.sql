@@ -323,7 +323,21 @@ AS $$
                             r.origin IS NOT NULL
                             AND coalesce(
                                 (
-                                    SELECT bool_and(i.origin <> r.origin)
+                                    -- A former address at which another instance is now is that one's.
+                                    SELECT bool_and(
+                                        i.origin <> r.origin
+                                        OR (
+                                            i.is_former
+                                            AND EXISTS (
+                                                SELECT
+                                                FROM bisonsync_private.instance_origins AS o
+                                                WHERE
+                                                    o.origin = i.origin
+                                                    AND NOT o.is_former
+                                                    AND o.bison_instance <> i.bison_instance
+                                            )
+                                        )
+                                    )
                                     FROM bisonsync_private.instance_origins AS i
                                     WHERE i.bison_instance = hook_instance
                                 ),

@@ -16,8 +16,10 @@ BEGIN
                 bool_or(r.prattrs IS NOT NULL) AS has_column_list,
                 bool_or(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL) AS is_narrowed
             FROM (SELECT DISTINCT l.identity FROM bisonsync_private.access_list() AS l WHERE l.kind = 'TABLE') AS ours
-            INNER JOIN pg_class AS c ON c.oid = to_regclass(ours.identity) AND c.relkind IN ('r', 'p')
-            INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            INNER JOIN pg_namespace AS n ON n.nspname = split_part(ours.identity, '.', 1)
+            INNER JOIN pg_class AS c
+                ON c.relnamespace = n.oid AND c.relname = substr(ours.identity, strpos(ours.identity, '.') + 1)
+                AND c.relkind IN ('r', 'p')
             -- A partition is published by itself or with what it is part of.
             CROSS JOIN LATERAL (
                 SELECT c.oid UNION SELECT a.relid FROM pg_partition_ancestors(c.oid) AS a

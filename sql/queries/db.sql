@@ -53,17 +53,18 @@ SELECT
 
 -- name: find_blockers
 -- The sessions for which another one waits at this moment. The name that one gives itself may be another's: a pooler
--- leaves it to clients that give none. Hidden is what only the same role or pg_read_all_stats may see. Locks nothing.
+-- leaves it to clients that give none. Hidden is what only the same role or pg_read_all_stats may see. Locks nothing, and
+-- spells schemas out, for it runs outside our transactions.
 SELECT
     b.pid,
-    coalesce(a.usename::text, a.backend_type) AS user_name,
+    coalesce(a.usename::pg_catalog.text, a.backend_type) AS user_name,
     nullif(a.application_name, '') AS application,
-    CASE WHEN a.client_port = -1 THEN 'the local socket' ELSE host(a.client_addr) END AS address,
+    CASE WHEN a.client_port = -1 THEN 'the local socket' ELSE pg_catalog.host(a.client_addr) END AS address,
     a.state,
-    to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since,
-    extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS seconds,
+    pg_catalog.to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since,
+    extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::bigint AS seconds,
     a.pid IS NOT NULL AND a.backend_start IS NULL AS is_hidden
-FROM unnest(pg_blocking_pids(%(backend_pid)s::integer)) AS b (pid)
-LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
+FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%(backend_pid)s::integer)) AS b (pid)
+LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = b.pid
 ORDER BY seconds DESC NULLS LAST
 LIMIT 3;

@@ -184,7 +184,7 @@ class Night:
 
     def look(self, *results: CheckResult, book: Book | None = None) -> DeliveryReport:
         self.clock.pass_time(60.0)
-        file = AlertFile(self.folders, file_name(NOWHERE))
+        file = AlertFile(self.folders, file_name(NOWHERE, {}))
         sender = SlackSender({MAIN_CHANNEL: self.slack.url()}, user_agent="test", monotonic=SystemClock().monotonic)
         return tell(
             results or (DOWN,),
@@ -198,7 +198,7 @@ class Night:
 
     @property
     def file(self) -> Path:
-        return self.folders[0] / file_name(NOWHERE)
+        return self.folders[0] / file_name(NOWHERE, {})
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def test_an_open_episode_of_the_book_counts_on(night: Night) -> None:
 
 def test_a_run_that_stands_still_is_not_waited_for_without_end(night: Night) -> None:
     night.look()
-    with AlertFile(night.folders, file_name(NOWHERE)).turn(SystemClock()):
+    with AlertFile(night.folders, file_name(NOWHERE, {})).turn(SystemClock()):
         night.look()
 
     assert len(night.slack.headings) == 1
@@ -350,12 +350,14 @@ def test_a_run_that_stands_still_is_not_waited_for_without_end(night: Night) -> 
 
 
 def test_the_file_is_named_by_the_database_and_not_by_its_password() -> None:
-    names = [file_name(url.format(word)) for url in (NOWHERE, NOWHERE.replace("/none", "/other")) for word in "ab"]
-    renewed = file_name(NOWHERE.replace("s3cret", "other"))
+    names = [file_name(url.format(word), {}) for url in (NOWHERE, NOWHERE.replace("/none", "/other")) for word in "ab"]
+    renewed = file_name(NOWHERE.replace("s3cret", "other"), {})
 
-    assert renewed == file_name(NOWHERE)
+    assert renewed == file_name(NOWHERE, {})
     assert len(set(names)) == 2
-    assert file_name("embedded") != file_name("dbname=x")
+    assert file_name("embedded", {}) != file_name("dbname=x", {})
+    assert len({file_name(f"service={name}", {}) for name in "ab"}) == 2
+    assert len({file_name("postgresql://", {"PGDATABASE": name}) for name in "ab"}) == 2
 
 
 def test_systemds_folder_comes_first() -> None:
@@ -369,7 +371,7 @@ def test_systemds_folder_comes_first() -> None:
 
 def test_times_to_come_are_taken_as_now(night: Night) -> None:
     night.look()
-    file = AlertFile(night.folders, file_name(NOWHERE))
+    file = AlertFile(night.folders, file_name(NOWHERE, {}))
     past = datetime.fromisoformat("2001-01-01T00:00:00+00:00")
 
     (remembered,) = file.load(past)

@@ -244,6 +244,14 @@ def test_a_mismatch_is_due_and_counts_once_its_host_is_known(inbox: Connection, 
     assert (statuses(again), counted(inbox)) == (["processed"], {"sent": 1})
 
 
+def test_what_comes_from_a_former_address_at_which_another_instance_is_now_is_that_ones(inbox: Connection) -> None:
+    write_settings(inbox, BASE_URLS, {"north": [BASE_URLS["south"]]})
+
+    outcomes = deliver(inbox, sent(workspace=1, instance_url=BASE_URLS["south"]), hook=("north", 1))
+
+    assert (statuses(outcomes), due(inbox), counted(inbox)) == (["mismatch"], [], {})
+
+
 def test_one_whose_host_was_unknown_is_due_as_soon_as_it_is_known(inbox: Connection) -> None:
     (outcome,) = deliver(inbox, sent(instance_url="https://app.example.com/"))
     webhooks.process(inbox, [outcome.id], [outcome.received_at])

@@ -68,6 +68,7 @@ def test_tags_with_numbers_as_keys_are_read_in_the_order_of_the_numbers_and_note
     [
         ({}, []),
         ({"first": {"id": 1, "name": "A"}}, None),
+        ({"9" * 5000: {"id": 1, "name": "A"}}, None),
         ("Google", None),
         (False, None),
         ([{"id": 1, "name": "A"}, {"id": 2, "name": None}, None, 7], ["A"]),

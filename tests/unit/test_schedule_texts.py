@@ -29,7 +29,10 @@ SETUP = Setup(
     intervals=SCHEDULE | OTHERS,
     longest=timedelta(minutes=15),
 )
-EXAMPLE = (Path(__file__).resolve().parents[2] / "crontab.example").read_text()
+# With the line that only those need who receive webhooks.
+EXAMPLE = re.sub(
+    r"^# (?=\d)", "", (Path(__file__).resolve().parents[2] / "crontab.example").read_text(), flags=re.MULTILINE
+)
 # What stands before a command that is not to run at every turn that its fields name.
 TURN = re.compile(r"test \$\(\(\$\(date \+%s\) / (\d+) % (\d+)\)\) -eq 0 && ")
 # What a shell, cron and systemd each have their own ideas about.

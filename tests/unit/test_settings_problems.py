@@ -61,6 +61,11 @@ BAD_VALUES = {
         "instances.a.base_url",
         "plain http",
     ),
+    "another's address as a former one": (
+        f'[instances.a]\nbase_url = "https://new.example.com"\nformer_urls = ["https://sim.example.com"]\n[instances.b]\n{SIM}',
+        "instances",
+        "base_url of b",
+    ),
     "no address": ('[instances.a]\napi_key = "k"', "instances.a.base_url", "is missing"),
     "empty instance": ("[instances.a]", "instances.a.base_url", "is missing"),
     "instance is a number": ("[instances]\na = 5", "instances.a", "must be a table"),
