@@ -90,7 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
     session = held(folder / "session")
     session.__enter__()
     if has_room(MEMORY):
-        (MEMORY / folder.name).mkdir(mode=0o711)
+        (MEMORY / folder.name).mkdir()
+        (MEMORY / folder.name).chmod(0o711)
         (folder / "postgres").symlink_to(MEMORY / folder.name / "postgres")
     config.stash[SESSION] = folder
     config.add_cleanup(lambda: (remove(folder), session.__exit__(None, None, None)))
