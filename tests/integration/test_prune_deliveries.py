@@ -35,7 +35,6 @@ pytestmark = pytest.mark.stock
 
 Connection = psycopg.Connection[Any]
 
-TODAY = datetime.combine(NOW.date(), time(), UTC)
 UNSETTLED = ("pending", "failed", "dead", "unknown_workspace", "mismatch")
 SETTLED = ("processed", "duplicate", "ignored", "test")
 
@@ -56,7 +55,7 @@ class Job:
         run = Run(
             job="prune",
             run_id=uuid4(),
-            started_at=NOW,
+            started_at=datetime.now(UTC),
             clock=clock,
             deadline=clock.monotonic() + 60,
             db=database,
@@ -76,8 +75,8 @@ class Job:
 
 
 def day(back: int) -> datetime:
-    """The beginning of the day (UTC) so many days ago."""
-    return TODAY - timedelta(days=back)
+    """The beginning of the day (UTC) so many days ago, also when the suite runs across midnight."""
+    return datetime.combine(datetime.now(UTC).date(), time(), UTC) - timedelta(days=back)
 
 
 def name(back: int) -> str:
