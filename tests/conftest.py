@@ -188,9 +188,12 @@ def server_dsn(session_folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(server_dsn: str) -> Iterator[Connection]:
+def server(server_dsn: str, session_folder: Path) -> Iterator[Connection]:
     """An autocommit connection to the server's maintenance database."""
     with psycopg.connect(server_dsn, autocommit=True) as connection:
+        if is_owned():
+            with held(session_folder / "owner", wait=True):
+                make_owner(connection)
         yield connection
 
 
@@ -202,8 +205,6 @@ def template(server: Connection, server_dsn: str, session_folder: Path) -> str:
         found = server.execute("SELECT true FROM pg_database WHERE datname = %s AND datistemplate", [name]).fetchone()
         if not found:
             server.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
-            if is_owned():
-                make_owner(server)
             server.execute(SQL("CREATE DATABASE {} OWNER {}").format(Identifier(name), _owner()))
             with psycopg.connect(as_owner(named(server_dsn, name)), autocommit=True) as connection:
                 migrations.apply_all(connection)

@@ -31,7 +31,7 @@ _START = datetime.now(UTC) - timedelta(minutes=10)
 # What no two runs have alike, by the end of its name or wholly.
 _VARYING = re.compile(
     r"(_at|_ms|_id|_until|_since|_seconds|_mb|_bytes)$"
-    r"|^(id|value|detail|hint|note|message|age|host|pid|command|version|started|requests|retries|name_of_run|runs|days)$"
+    r"|^(id|value|detail|hint|note|message|age|host|pid|command|version|started|requests|retries|runs|days|deliveries)$"
 )
 # Run ids, moments, ports.
 _VARYING_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\d[T ][\d:.]+(?:\+00(?::00)?|Z)?|:\d{4,5}\b")
@@ -269,8 +269,8 @@ def _steady(part: Any) -> Any:
         return {key: _steady(value) for key, value in part.items() if not _VARYING.search(key)}
     if isinstance(part, list):
         steady = [_steady(value) for value in part]
-        # Views and functions are made in any order that their needs allow.
-        return sorted(steady) if all(isinstance(value, str) for value in steady) else steady
+        # Views and functions are made in any order that their needs allow, and workspaces end in any order.
+        return sorted(steady, key=lambda value: json.dumps(value, sort_keys=True))
     return _VARYING_TEXT.sub("…", part) if isinstance(part, str) else part
 
 

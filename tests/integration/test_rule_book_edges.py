@@ -94,6 +94,7 @@ def test_a_moment_s_fraction_may_be_long(inbox: Connection) -> None:
     assert inbox.execute("SELECT occurred_rule FROM webhook_delivery_log").fetchone() == ("campaign_event.created_at",)
 
 
+@pytest.mark.superuser
 def test_digits_of_other_scripts_are_no_numbers_in_any_locale(server: Connection, server_dsn: str) -> None:
     if server.info.server_version < 180000:
         pytest.skip("has no locale in which every script's digits are digits")
