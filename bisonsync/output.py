@@ -53,7 +53,10 @@ def steady_streams() -> None:
     for name in ("stdout", "stderr"):
         stream: object = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SteadyStream):
-            setattr(sys, name, _steady(cast("io.TextIOWrapper[Any]", stream)))
+            steady = _steady(cast("io.TextIOWrapper[Any]", stream))
+            setattr(sys, name, steady)
+            # The old one is empty now, and the terminal's width is asked of this name.
+            setattr(sys, f"__{name}__", steady)
 
 
 def _steady(stream: io.TextIOWrapper[Any]) -> SteadyStream:
