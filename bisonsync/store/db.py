@@ -60,7 +60,7 @@ _END_GRACE_SECONDS = 2.0
 # Then the server is asked to cancel it, and so long waited for its answer.
 _CANCEL_SECONDS = 1.5
 # Who does not even wait for that still does not leave the server computing.
-_HASTY_CANCEL_SECONDS = 0.5
+_HASTY_CANCEL_SECONDS = 1.0
 # How long the answer is waited for that names who holds a lock.
 _NAMING_SECONDS = 1.0
 # A transaction that breaks off again and again is broken by what it does, not by a restart.

@@ -21,8 +21,16 @@ from bisonsync.store.partitions import Ahead
 
 Connection = psycopg.Connection[Any]
 
-TODAY = datetime.now(UTC).date()
-AHEAD = [TODAY + timedelta(days=days) for days in range(9)]
+TODAY = date.min
+AHEAD = [TODAY]
+
+
+@pytest.fixture(autouse=True)
+def days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test's own: midnight may pass between two of them."""
+    today = datetime.now(UTC).date()
+    monkeypatch.setitem(globals(), "TODAY", today)
+    monkeypatch.setitem(globals(), "AHEAD", [today + timedelta(days=days) for days in range(9)])
 
 
 def inbox_name(day: date) -> str:
