@@ -9,10 +9,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
@@ -22,7 +21,6 @@ from bisonsync.errors import (
     ArgumentRefused,
     BisonsyncError,
     ConfigError,
-    CredentialsError,
     DatabaseError,
     DatabaseUnavailable,
     LeaseBusy,
@@ -39,11 +37,13 @@ from bisonsync.run import (
     Result,
     Run,
     SetupRun,
-    WorkspaceAccess,
     WorkspaceKey,
     WorkspaceOutcome,
     label,
 )
+from bisonsync.runner.access import access_of
+from bisonsync.runner.options import Options
+from bisonsync.runner.selection import choose
 
 if TYPE_CHECKING:
     from bisonsync.api.client import InstanceClient
@@ -71,27 +71,6 @@ LEDGER_HASTE_SECONDS = 3.0
 
 # The workspaces that -w and --instance mean, of those that are registered.
 Pick = Callable[["Sequence[WorkspaceRow]", Sequence[str], Sequence[str]], "list[WorkspaceRow]"]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The global options."""
-
-    config: Path | None = None
-    database_url: str | None = None
-    workspaces: tuple[str, ...] = ()
-    instances: tuple[str, ...] = ()
-    dry_run: bool = False
-    as_json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    log_json: bool = False
-    no_color: bool = False
-    deadline_seconds: float | None = None
-    jitter_seconds: float = 0.0
-    lock_wait_seconds: float = 0.0
-    skip_if_locked: bool = False
-    heartbeat_url_file: str | None = None
 
 
 def execute(
@@ -850,111 +829,6 @@ class Session:
 
 def _held_by(holder: Holder | None) -> str:
     return f"held by another run: {holder or 'it ended just now'}"
-
-
-def choose(rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]) -> list[WorkspaceRow]:
-    """The active workspaces that -w and --instance name; all of them without either.
-
-    Raises ArgumentRefused for a name that fits none or several and for one whose workspace is not active, ConfigError
-    when nothing is left to do.
-    """
-    candidates = find_workspaces(rows, workspaces, instances)
-    if workspaces:
-        inactive = [row for row in candidates if not row.is_active]
-        if inactive:
-            raise ArgumentRefused(
-                f"workspace {label(inactive[0].key)} ({inactive[0].workspace_name}) is not active",
-                hint=f"bisonsync workspaces enable {inactive[0].bison_workspace_id}",
-            )
-    active = [row for row in candidates if row.is_active]
-    if not active:
-        where = f" in {', '.join(instances)}" if instances else ""
-        raise (ArgumentRefused if instances else ConfigError)(
-            f"no active workspace{where}: there is nothing to read",
-            hint="run 'bisonsync workspaces discover', or 'bisonsync workspaces enable ID'",
-        )
-    return active
-
-
-def find_workspaces(
-    rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: Sequence[str]
-) -> list[WorkspaceRow]:
-    """The registered workspaces that names and --instance mean, active or not; all of them without either.
-
-    Raises ArgumentRefused for a name that fits none or several.
-    """
-    known = {row.bison_instance for row in rows}
-    wanted = [instance.lower() for instance in instances]
-    for instance in wanted:
-        if instance not in known:
-            raise ArgumentRefused(
-                f"no workspace of an instance named {instance!r} is registered",
-                hint=f"registered are: {', '.join(sorted(known)) or 'none'}; run 'bisonsync workspaces discover'",
-            )
-    candidates = [row for row in rows if not wanted or row.bison_instance in wanted]
-    if not workspaces:
-        return candidates
-    return list({row.key: row for row in (_find(candidates, text) for text in workspaces)}.values())
-
-
-def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
-    """The workspace that an id, ``instance/id`` or a name (in any case, trimmed) means."""
-    wanted = text.strip().lower()
-    found = [
-        row
-        for row in rows
-        if wanted
-        in (
-            str(row.bison_workspace_id),
-            label(row.key),
-            row.workspace_name.strip().lower(),
-            (row.display_name or "").lower(),
-        )
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ArgumentRefused(
-            f"{text!r} means several workspaces: {', '.join(label(row.key) for row in found)}",
-            hint="name one of them as INSTANCE/ID",
-        )
-    import difflib
-
-    names = [row.workspace_name for row in rows]
-    close = difflib.get_close_matches(text.strip(), names, n=1)
-    raise ArgumentRefused(
-        f"no workspace {text!r} is registered",
-        hint=f"did you mean {close[0]!r}?"
-        if close
-        else "see 'bisonsync workspaces list'; new ones: 'workspaces discover'",
-    )
-
-
-def access_of(key: WorkspaceKey, instance: Instance | None, stored_token: str | None) -> WorkspaceAccess:
-    """How a workspace may be read: its own token, else by switching the super-admin key where that is allowed."""
-    name = label(key)
-    if instance is None:
-        return WorkspaceAccess(
-            None,
-            name,
-            error=ConfigError(
-                f"workspace {name}: instance {key[0]!r} is not in the settings",
-                hint=f"add [instances.{key[0]}] with base_url, or disable its workspaces",
-            ),
-        )
-    own = instance.workspaces.get(key[1])
-    token = own.api_key.get_secret_value() if own else stored_token
-    if token:
-        return WorkspaceAccess(token, f"the token of workspace {name}")
-    if instance.allow_switch and instance.api_key:
-        return WorkspaceAccess(
-            instance.api_key.get_secret_value(), f"the super-admin key of instance {key[0]}", by_switch=True
-        )
-    return WorkspaceAccess(
-        None,
-        name,
-        error=CredentialsError(f"workspace {name} has no token", hint="run 'bisonsync workspaces mint-tokens'"),
-    )
 
 
 def _api_health(clients: Sequence[InstanceClient]) -> list[Any]:
