@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, ClassVar, cast
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, cast
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +21,12 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core import core_schema as cs
 
 BIGINT_MAX = 2**63 - 1
+# Nothing that a host lists is older; what it writes for "no date" is.
+FIRST_YEAR = 1971
 # Nobody nests deeper; a value that does would break whoever walks it.
 MAX_DEPTH = 64
 
@@ -81,6 +85,13 @@ def _as_utc(value: datetime) -> datetime:
         raise ValueError("too early or too late for a date") from error
 
 
+def _as_first_moment(value: datetime) -> datetime:
+    moment = _as_utc(value)
+    if moment.year < FIRST_YEAR:
+        raise PydanticCustomError("no_date", "nothing was made in {year}", {"year": f"{moment.year:04}"})
+    return moment
+
+
 def _not_empty(text: str) -> str:
     if not text:
         raise ValueError("empty")
@@ -115,7 +126,35 @@ Address = Annotated[
 ]
 Identifier = Annotated[int, _whole_number(minimum=1)]
 Count = Annotated[int, _whole_number(minimum=0)]
+Figure = Annotated[
+    float,
+    _first_of(
+        cs.float_schema(strict=True, ge=0, allow_inf_nan=False),
+        cs.chain_schema([cs.str_schema(strict=True), cs.float_schema(ge=0, allow_inf_nan=False)]),
+        error_type="number",
+        message="Input should be a number, at least 0",
+    ),
+]
 Moment = Annotated[datetime, AfterValidator(_as_utc)]
+
+
+class Mark(Enum):
+    """What stands beside the type of a field of a list."""
+
+    DECIDES = "a row in which it cannot be read is of no use; of other fields a row may lose any"
+    NO_NULL = "null says as little as leaving it out: what was known stays"
+
+
+@cache
+def fields_marked(model: type[BaseModel], mark: Mark) -> frozenset[str]:
+    """The fields of a model that bear the mark."""
+    return frozenset(name for name, field in model.model_fields.items() if mark in field.metadata)
+
+
+# A lifetime total.
+Counter = Annotated[Count | None, Mark.DECIDES, Mark.NO_NULL]
+Status = Annotated[Text | None, Mark.DECIDES]
+MadeAt = Annotated[Annotated[datetime, AfterValidator(_as_first_moment)] | None, Mark.NO_NULL]
 
 
 def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -135,7 +174,7 @@ Label = Annotated[Text, WrapValidator(_text_or_empty)]
 
 
 class Tag(BaseModel):
-    """A label of a sender email; names are unique per workspace, ids differ between workspaces."""
+    """A label of a sender email or campaign; names are unique per workspace, ids differ between workspaces."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -144,39 +183,92 @@ class Tag(BaseModel):
     default: bool | None = None
 
 
-class SenderEmail(BaseModel):
-    """A mailbox. Counters are lifetime totals; a counter that is missing is None, never 0.
+Tags = Annotated[list[Tag] | None, Mark.NO_NULL]
 
-    What decides something is whose row it is, whether it works, and what is counted: a row in which one of these cannot
-    be read is of no use. ``OPTIONAL`` are the others, of which a row may lose any.
-    """
 
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset(
-        {"name", "imap_server", "smtp_server", "daily_limit", "type", "warmup_enabled", "created_at", "tags"}
-    )
+class ListRow(BaseModel):
+    """What every row of a list has; fields that no model knows are kept beside the others."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    id: Identifier
+    id: Annotated[Identifier, Mark.DECIDES]
+
+
+class SenderEmail(ListRow):
+    """A mailbox. Counters are lifetime totals; a counter that is missing is None, never 0.
+
+    What decides something is whose row it is, whether it works, and what is counted.
+    """
+
     name: Text | None = None
-    email: Address
+    email: Annotated[Address, Mark.DECIDES]
     imap_server: Text | None = None
     smtp_server: Text | None = None
     daily_limit: Count | None = None
     type: Text | None = None
-    status: Text | None = None
+    status: Status = None
     warmup_enabled: bool | None = None
-    emails_sent_count: Count | None = None
-    total_replied_count: Count | None = None
-    total_opened_count: Count | None = None
-    unsubscribed_count: Count | None = None
-    bounced_count: Count | None = None
-    unique_replied_count: Count | None = None
-    unique_opened_count: Count | None = None
-    total_leads_contacted_count: Count | None = None
-    interested_leads_count: Count | None = None
-    created_at: Moment | None = None
-    tags: list[Tag] | None = None
+    emails_sent_count: Counter = None
+    total_replied_count: Counter = None
+    total_opened_count: Counter = None
+    unsubscribed_count: Counter = None
+    bounced_count: Counter = None
+    unique_replied_count: Counter = None
+    unique_opened_count: Counter = None
+    total_leads_contacted_count: Counter = None
+    interested_leads_count: Counter = None
+    created_at: MadeAt = None
+    tags: Tags = None
+
+
+class Campaign(ListRow):
+    """A campaign. Counters are lifetime totals; routes and versions differ in which of the other fields they send."""
+
+    uuid: Text | None = None
+    sequence_id: Identifier | None = None
+    name: Text | None = None
+    type: Text | None = None
+    status: Status = None
+    completion_percentage: Figure | None = None
+    emails_sent: Counter = None
+    opened: Counter = None
+    unique_opens: Counter = None
+    replied: Counter = None
+    unique_replies: Counter = None
+    bounced: Counter = None
+    unsubscribed: Counter = None
+    interested: Counter = None
+    total_leads_contacted: Counter = None
+    total_leads: Counter = None
+    max_emails_per_day: Count | None = None
+    max_new_leads_per_day: Count | None = None
+    daily_max_sends_per_receiving_domain: Count | None = None
+    plain_text: bool | None = None
+    open_tracking: bool | None = None
+    sequence_prioritization: Text | None = None
+    can_unsubscribe: bool | None = None
+    unsubscribe_text: Text | None = None
+    include_auto_replies_in_stats: bool | None = None
+    created_at: MadeAt = None
+    tags: Tags = None
+
+
+# A figure of the days that were asked for: the one of other days does not stand for it where it is missing.
+WindowCount = Annotated[Count | None, Mark.DECIDES]
+
+
+class SenderEmailWarmup(ListRow):
+    """How the warm-up of a mailbox went on the days that were asked for; ``id`` is the sender email's."""
+
+    warmup_score: Annotated[Figure | None, Mark.DECIDES] = None
+    warmup_emails_sent: WindowCount = None
+    warmup_replies_received: WindowCount = None
+    warmup_emails_saved_from_spam: WindowCount = None
+    warmup_bounces_received_count: WindowCount = None
+    warmup_bounces_caused_count: WindowCount = None
+    warmup_disabled_for_bouncing_count: WindowCount = None
+    warmup_daily_limit: Count | None = None
+    warmup_enabled: bool | None = None
 
 
 def _by_day(pairs: Any) -> Any:

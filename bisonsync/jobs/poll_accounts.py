@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from typing import Any, cast
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from functools import partial
+from typing import Any
 
 from bisonsync.api.client import InstanceClient, ServiceMeter
 from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
 from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseBusy, LeaseLost, Stopped
-from bisonsync.models import Identifier, SenderEmail, Tag, Workspace, clean_value
+from bisonsync.models import Mark, SenderEmail, Workspace, fields_marked
+from bisonsync.polling.rows import MOVING, RowReader, TakenRow, paths_of, read_row, tags_in_order, unknown_fields
 from bisonsync.run import (
     NOTICE,
     STOP_GRACE_SECONDS,
@@ -44,26 +41,13 @@ SWITCH_JOB = "switch-workspace"
 SPARE_WORKSPACES = 2
 SWITCH_LOOKS = 5
 
-# Known and of no use to a mirror; updated_at moves with any activity and is no change.
-_DROPPED = frozenset({"updated_at", "email_signature", "imap_port", "smtp_port"})
-# No account is older; what a host writes for "no date" is.
-FIRST_YEAR = 1971
+# Known and of no use to a mirror.
+_DROPPED = frozenset({MOVING, "email_signature", "imap_port", "smtp_port"})
 # The first so many tell as much as all.
 NOTES_PER_FIELD = 20
 # Stored values that stay where the API's own cannot be read; of other fields an absent one keeps what was known anyway.
 _KEPT_IF_UNREAD = frozenset({"name", "daily_limit", "type"})
-_COUNTERS = (
-    "emails_sent_count",
-    "total_replied_count",
-    "unique_replied_count",
-    "total_opened_count",
-    "unique_opened_count",
-    "bounced_count",
-    "unsubscribed_count",
-    "interested_leads_count",
-    "total_leads_contacted_count",
-)
-_IDENTIFIER: TypeAdapter[int] = TypeAdapter(Identifier)
+_COUNTERS = fields_marked(SenderEmail, Mark.DECIDES) & fields_marked(SenderEmail, Mark.NO_NULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,153 +147,33 @@ def _leave_out_moving(run: Run, policy: Policy, tally: _Tally) -> tuple[Problem,
     )
 
 
-class RowReader:
-    """Reads the rows of one workspace, without the unknown fields that are ``ignored``.
-
-    ``notes``: what could not be read of rows that were taken all the same, by account.
-    """
-
-    def __init__(self, ignored: Sequence[str] = ()) -> None:
-        self.notes: dict[int, tuple[Fault, ...]] = {}
-        self._ignored = ignored
-
-    def read(self, raw: Any) -> tuple[int, str] | InvalidRow:
-        """A row of the API as the mirror wants it: its id and a JSON object of its fields."""
-        faults: dict[str, str] = {}
-        try:
-            row = SenderEmail.model_validate(raw)
-        except ValidationError as error:
-            salvaged = _salvage(raw, error)
-            if salvaged is None:
-                return _invalid(raw, error)
-            row, faults = salvaged
-        made_at = row.created_at
-        if made_at is not None and made_at.year < FIRST_YEAR:
-            faults["created_at"] = f"created_at: nothing was made in {made_at.year:04}"
-            made_at = None
-        if faults:
-            self.notes[row.id] = tuple(_note(row.id, raw, name, message) for name, message in faults.items())
-        elif self.notes:
-            # The same row of an earlier walk.
-            self.notes.pop(row.id, None)
-        return row.id, self._encode(row, made_at, unread=faults.keys() & _KEPT_IF_UNREAD)
-
-    def _encode(self, row: SenderEmail, made_at: datetime | None, *, unread: AbstractSet[str]) -> str:
-        extra: Any = {key: value for key, value in (row.model_extra or {}).items() if key not in _DROPPED}
-        for name in self._ignored:
-            extra = _without(extra, name)
-        mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
-        tags = row.tags and [
-            {
-                key: value
-                for key, value in (("id", tag.id), ("name", tag.name), ("default", tag.default))
-                if value is not None
-            }
-            for tag in sorted(row.tags, key=lambda tag: (tag.id or 0, tag.name))
-        ]
-        fields: dict[str, Any] = {
-            "id": row.id,
-            "email": row.email,
-            "name": row.name,
-            "domain": row.email.rpartition("@")[2],
-            "mail_host": mail_host.lower(),
-            "status": row.status,
-            "has_status": "status" in row.model_fields_set,
-            "daily_limit": row.daily_limit,
-            "warmup_enabled": row.warmup_enabled,
-            "type": row.type,
-            "tags": tags,
-            "extra": clean_value(extra),
-            "created_at": made_at.isoformat() if made_at else None,
-        }
-        for name in _COUNTERS:
-            fields[name] = getattr(row, name)
-        if unread:
-            fields["unread"] = sorted(unread)
-        return to_json(fields, inf_nan_mode="null").decode()
+def read_sender_email(raw: Any, ignored: Sequence[str] = ()) -> TakenRow | InvalidRow:
+    """Read a sender email, without the unknown fields that are ``ignored``."""
+    return read_row(SenderEmail, raw, partial(_encode, ignored=ignored))
 
 
-def _salvage(raw: Any, error: ValidationError) -> tuple[SenderEmail, dict[str, str]] | None:
-    """The row without those fields that cannot be read, and what is wrong with them; None if one of them decides."""
-    faults: dict[str, str] = {}
-    for fault in error.errors(include_input=False, include_url=False):
-        faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", _in_words(fault))
-    if not faults.keys() <= SenderEmail.OPTIONAL:
-        return None
-    fields = {key: value for key, value in cast("dict[Any, Any]", raw).items() if key not in faults}
-    if "tags" in faults and (tags := _readable_tags(raw["tags"])) is not None:
-        fields["tags"] = tags
-    return SenderEmail.model_validate(fields), faults
-
-
-def _readable_tags(value: Any) -> list[Tag] | None:
-    """What can be read of tags; None if that is nothing at all.
-
-    A list with gaps comes as an object whose keys are the numbers of its places: that is how PHP writes one.
-    """
-    if isinstance(value, dict):
-        by_place = cast("dict[str, Any]", value)
-        # A place of more digits than a list can have is a key of something else.
-        if not all(key.isdecimal() and len(key) < 10 for key in by_place):
-            return None
-        value = [by_place[key] for key in sorted(by_place, key=int)]
-    if not isinstance(value, list):
-        return None
-    tags: list[Tag] = []
-    for raw in cast("list[Any]", value):
-        name: Any = cast("dict[str, Any]", raw).get("name") if isinstance(raw, dict) else None
-        for given in cast("list[Any]", [raw, {"name": name}]):
-            try:
-                tags.append(Tag.model_validate(given))
-                break
-            except ValidationError:
-                continue
-    return tags
-
-
-def _note(account_id: int, raw: Any, name: str, message: str) -> Fault:
-    value = cast("dict[str, Any]", raw).get(name)
-    told = f"{message}; the account was taken with what could be read"
-    return Fault(str(account_id), name, "unread", told, {name: clean_value(value)}, is_note=True)
-
-
-def _without(value: Any, name: str) -> Any:
-    """The value without a field, whose name may be that of an object, a dot, and a name in it; also within lists."""
-    if isinstance(value, list):
-        return [_without(item, name) for item in cast("list[Any]", value)]
-    if not isinstance(value, dict):
-        return value
-    fields = cast("dict[str, Any]", value)
-    outer, _, inner = name.partition(".")
-    return {
-        key: _without(item, inner) if inner and key == outer else item for key, item in fields.items() if key != name
+def _encode(row: SenderEmail, unread: AbstractSet[str], ignored: Sequence[str]) -> dict[str, Any]:
+    mail_host = row.imap_server or row.smtp_server or row.email.rpartition("@")[2]
+    fields: dict[str, Any] = {
+        "id": row.id,
+        "email": row.email,
+        "name": row.name,
+        "domain": row.email.rpartition("@")[2],
+        "mail_host": mail_host.lower(),
+        "status": row.status,
+        "has_status": "status" in row.model_fields_set,
+        "daily_limit": row.daily_limit,
+        "warmup_enabled": row.warmup_enabled,
+        "type": row.type,
+        "tags": row.tags and tags_in_order(row.tags),
+        "extra": unknown_fields(row, _DROPPED, ignored),
+        "created_at": row.created_at,
     }
-
-
-def _paths_of(names: Sequence[str]) -> list[str]:
-    """The paths that ignored fields may have, as Postgres writes an array of text."""
-    ways = [way for name in names for way in ([name], name.split("."))]
-    return ["{" + ",".join(json.dumps(part, ensure_ascii=False) for part in way) + "}" for way in ways]
-
-
-def _in_words(fault: Mapping[str, Any]) -> str:
-    return f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"
-
-
-def _invalid(raw: Any, error: ValidationError) -> InvalidRow:
-    first = error.errors(include_input=False, include_url=False)
-    fields = cast("dict[Any, Any]", raw) if isinstance(raw, dict) else None
-    try:
-        record_id = _IDENTIFIER.validate_python(fields.get("id")) if fields is not None else None
-    except ValidationError:
-        record_id = None
-    return InvalidRow(
-        record_id=record_id,
-        field=".".join(str(part) for part in first[0]["loc"]),
-        error_type=str(first[0]["type"]),
-        message="; ".join(_in_words(one) for one in first[:3]) if fields is not None else "the row is not an object",
-        row=clean_value(raw if fields is None else {k: v for k, v in fields.items() if k != "email_signature"}),
-    )
+    for name in _COUNTERS:
+        fields[name] = getattr(row, name)
+    if kept := unread & _KEPT_IF_UNREAD:
+        fields["unread"] = sorted(kept)
+    return fields
 
 
 class _InstancePoll:
@@ -420,7 +284,7 @@ class _InstancePoll:
         meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
         if access.by_switch:
             self._switch_into(row, access)
-        rows = RowReader(self._policy.ignore_fields)
+        rows = RowReader(partial(read_sender_email, ignored=self._policy.ignore_fields))
         read = self._read(row, access, meter, rows)
         fresh = Fresh(
             bison_instance=row.bison_instance,
@@ -433,7 +297,7 @@ class _InstancePoll:
             total=read.total,
             incomplete_reason=read.reason,
             notes=_some_notes(rows.notes, read.rows),
-            left_out=(*start.left_out_paths, *_paths_of(self._policy.ignore_fields)),
+            left_out=(*start.left_out_paths, *paths_of(self._policy.ignore_fields)),
         )
         merged = self._merge(row, fresh, switch_lease)
         with self._tally.lock:

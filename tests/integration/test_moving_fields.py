@@ -10,7 +10,7 @@ import pytest
 from looking import examine
 from office import Connection, Office, Outcome
 
-from bisonsync.jobs.poll_accounts import _paths_of  # pyright: ignore[reportPrivateUsage]
+from bisonsync.polling.rows import paths_of
 from bisonsync.sandbox import Sandbox
 
 LIST = "/api/sender-emails"
@@ -185,6 +185,6 @@ def test_an_object_whose_names_come_and_go_moves_as_a_whole(conn: Connection) ->
 
 @pytest.mark.parametrize("name", ["plain", "with.dot", 'quote"d', "back\\slash", "a,b", "{x}", "NULL", "ünï"])
 def test_any_name_of_a_field_can_be_ignored(conn: Connection, name: str) -> None:
-    (path, *_) = _paths_of([name])
+    (path, *_) = paths_of([name])
 
     assert conn.execute("SELECT %s::text[]", [path]).fetchone() == ([name],)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bisonsync.api.lists import InvalidRow
-from bisonsync.jobs.poll_accounts import RowReader
-from bisonsync.models import SenderEmail
+from bisonsync.jobs.poll_accounts import read_sender_email
+from bisonsync.models import Mark, SenderEmail, fields_marked
+from bisonsync.polling.rows import RowReader
 
 ROW = {
     "id": 7,
@@ -25,10 +26,9 @@ ROW = {
 
 def read(*ignored: str, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The row as it is stored, and of each field that is noted the value as it came."""
-    reader = RowReader(ignored)
-    taken = reader.read(ROW | fields)
+    taken = read_sender_email(ROW | fields, ignored)
     assert not isinstance(taken, InvalidRow)
-    return json.loads(taken[1]), {note.field: note.row[note.field] for note in reader.notes.get(7, ())}
+    return json.loads(taken.fields), {note.field: note.row[note.field] for note in taken.notes}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_of_tags_is_taken_what_can_be_read(tags: object, names: list[str] | None
     assert noted == {"tags": tags}
 
 
-@pytest.mark.parametrize("field", sorted(SenderEmail.OPTIONAL))
+@pytest.mark.parametrize("field", sorted(SenderEmail.model_fields.keys() - fields_marked(SenderEmail, Mark.DECIDES)))
 def test_no_field_that_decides_nothing_keeps_a_row_out(field: str) -> None:
     row, noted = read(**{field: {"odd": "value"}})
 
@@ -90,15 +90,12 @@ def test_no_field_that_decides_nothing_keeps_a_row_out(field: str) -> None:
     assert noted == {field: {"odd": "value"}}
 
 
-@pytest.mark.parametrize("field", sorted(SenderEmail.model_fields.keys() - SenderEmail.OPTIONAL))
+@pytest.mark.parametrize("field", sorted(fields_marked(SenderEmail, Mark.DECIDES)))
 def test_every_field_that_decides_something_does(field: str) -> None:
-    reader = RowReader()
-
-    taken = reader.read(ROW | {field: {"odd": "value"}, "created_at": "0000-00-00 00:00:00"})
+    taken = read_sender_email(ROW | {field: {"odd": "value"}, "created_at": "0000-00-00 00:00:00"})
 
     assert isinstance(taken, InvalidRow)
     assert field in taken.message
-    assert not reader.notes
 
 
 def test_what_cannot_be_read_keeps_its_stored_value() -> None:
@@ -109,7 +106,7 @@ def test_what_cannot_be_read_keeps_its_stored_value() -> None:
 
 
 def test_a_note_does_not_outlive_the_row_it_was_about() -> None:
-    reader = RowReader()
+    reader = RowReader(read_sender_email)
     reader.read(ROW | {"created_at": ""})
 
     reader.read(ROW)
