@@ -172,7 +172,7 @@ class Run:
     clock: Clock
     deadline: float
     db: Database
-    control: Database
+    bookkeeping: Database
     workspaces: tuple[WorkspaceRow, ...]
     leases: Mapping[WorkspaceKey, Lease]
     clients: Mapping[str, InstanceClient]
@@ -203,7 +203,7 @@ class SetupRun:
 
     run_id: UUID
     host: str
-    control: Database
+    bookkeeping: Database
     instances: Mapping[str, InstanceAccess]
     dry_run: bool
     max_shrink: float

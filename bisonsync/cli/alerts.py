@@ -58,7 +58,7 @@ def alerts_list(
 
         session.require_schema()
         channels = channel_urls(session.settings.alerts)
-        found = job.list_episodes(session.control, days=days, limit=limit)
+        found = job.list_episodes(session.bookkeeping, days=days, limit=limit)
         _show(session, found)
         in_use = "in use" if channels else "not in use"
         if not channels:

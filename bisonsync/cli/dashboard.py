@@ -67,7 +67,7 @@ def dashboard_freshness(options: Options) -> None:
         from bisonsync.output import age_text
         from bisonsync.run import Result
 
-        rows = job.freshness(session.control, _chosen(session))
+        rows = job.freshness(session.bookkeeping, _chosen(session))
         columns = ["workspace", "id", "list", "state", "last\nattempt", "last\ncomplete\nread", "every", "records"]
         session.output.table(
             [*columns, "failures\nin a row", *([] if session.output.on_terminal else ["last error"])],
@@ -134,7 +134,7 @@ def _accounts(options: Options) -> None:
         from bisonsync.jobs import dashboard as job
         from bisonsync.run import Problem, Result
 
-        shown = job.accounts(session.control, _chosen(session))
+        shown = job.accounts(session.bookkeeping, _chosen(session))
         problems: tuple[Problem, ...] = ()
         if not shown.workspaces:
             problems = (_no_workspace(),)
@@ -259,7 +259,7 @@ def _chosen(session: Session) -> Sequence[WorkspaceKey] | None:
     options = session.options
     if not (options.workspaces or options.instances):
         return None
-    rows = session.control.run(registry.list_workspaces)
+    rows = session.bookkeeping.run(registry.list_workspaces)
     return [row.key for row in find_workspaces(rows, options.workspaces, options.instances)]
 
 

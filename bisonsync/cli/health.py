@@ -232,15 +232,15 @@ def _alert(
     policy = alert_policy(session.settings.alerts)
     file = _alert_file(session)
     remembered = [one.episode for one in file.load(session.clock.now())]
-    give_up_at = float("inf") if session.control.deadline is None else session.control.deadline
+    give_up_at = float("inf") if session.bookkeeping.deadline is None else session.bookkeeping.deadline
     try:
-        seen = session.control.run(
+        seen = session.bookkeeping.run(
             lambda conn: job.observe(conn, results, now=look.now, policy=policy, remembered=remembered)
         )
         if remembered:
             file.forget([result.name for result in results], session.clock.now())
         sender = slack_sender(session)
-        report = job.deliver(session.control, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
+        report = job.deliver(session.bookkeeping, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
     except DatabaseError as error:
         can_read = not isinstance(error, DatabaseUnavailable)
         if not isinstance(error, SchemaMismatch) and not any(is_refusal(result) for result in results):
@@ -262,10 +262,10 @@ def _alert_without_book(
     from bisonsync.store.leases import host_name
 
     file = _alert_file(session)
-    deadline = float("inf") if session.control.deadline is None else session.control.deadline
+    deadline = float("inf") if session.bookkeeping.deadline is None else session.bookkeeping.deadline
     report = job.tell(
         results,
-        job.read_book(session.control, results) if can_read else job.Book(),
+        job.read_book(session.bookkeeping, results) if can_read else job.Book(),
         file,
         slack_sender(session),
         alert_policy(session.settings.alerts),
@@ -296,12 +296,12 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]], write_e
 
     settings = session.settings
     limits = merge_limits(settings.alerts.thresholds, flags)
-    session.control.run(migrations.require_sight)
+    session.bookkeeping.run(migrations.require_sight)
     host_before = session.clock.now()
-    now = session.control.run(health.read_now)
+    now = session.bookkeeping.run(health.read_now)
     host_after = session.clock.now()
     return Look(
-        database=session.control,
+        database=session.bookkeeping,
         now=now,
         host_now=host_before + (host_after - host_before) / 2,
         limits=limits,

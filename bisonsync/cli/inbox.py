@@ -171,7 +171,7 @@ def of_workspaces(session: Session) -> dict[str, Any]:
     instances = tuple(name.lower() for name in options.instances) or None
     if not options.workspaces:
         return {"instances": instances, "workspace_ids": None}
-    rows = session.control.run(registry.list_workspaces)
+    rows = session.bookkeeping.run(registry.list_workspaces)
     strangers = {text.strip() for text in options.workspaces if text.strip().isdigit()}
     strangers -= {str(row.bison_workspace_id) for row in rows}
     known = [text for text in options.workspaces if text.strip() not in strangers]

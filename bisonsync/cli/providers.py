@@ -30,7 +30,7 @@ def show(session: Session, instances: Sequence[str] | None) -> Result:
     from bisonsync.run import Problem, Result
 
     timezone = session.settings.reporting_timezone
-    shown = job.list_providers(session.control, instances, timezone=timezone)
+    shown = job.list_providers(session.bookkeeping, instances, timezone=timezone)
     problems: tuple[Problem, ...] = ()
     if shown.providers:
         _show_providers(session.output, shown)

@@ -67,7 +67,7 @@ def _choice(session: Session, first: date | None, last: date | None) -> Choice:
     options = session.options
     workspaces = None
     if options.workspaces or options.instances:
-        rows = session.control.run(registry.list_workspaces)
+        rows = session.bookkeeping.run(registry.list_workspaces)
         workspaces = tuple(row.key for row in find_workspaces(rows, options.workspaces, options.instances))
     days = session.settings.retention_days["webhook_event_keys"]
     return Choice(workspaces=workspaces, since=first, until=last, key_days=days)

@@ -173,8 +173,8 @@ def _keep_up(session: Session, lines: Lines) -> None:
     """
     from bisonsync.store import partitions
 
-    session.control.run(session.write_webhook_settings)
-    ahead = partitions.make_days(partitions.briefly(session.control))
+    session.bookkeeping.run(session.write_webhook_settings)
+    ahead = partitions.make_days(partitions.briefly(session.bookkeeping))
     if ahead.warning:
         lines.say(ahead.warning, level="warning")
 
@@ -191,7 +191,7 @@ def _owners(session: Session) -> dict[bytes, tuple[str, int]]:
 def _warn_without_secrets(session: Session, plan: Plan, lines: Lines) -> None:
     from bisonsync.store import webhook_secrets
 
-    stored = session.control.run(webhook_secrets.list_secrets)
+    stored = session.bookkeeping.run(webhook_secrets.list_secrets)
     if not plan.owners and not any(row.retired_at is None for row in stored):
         lines.say(
             "there is no hook secret yet, so every delivery gets 404 → bisonsync webhooks ensure", level="warning"

@@ -184,7 +184,7 @@ def _with_workspaces(session: Session, choice: Choice) -> Choice:
     options = session.options
     if not (options.workspaces or options.instances):
         return choice
-    rows = find_workspaces(session.control.run(registry.list_workspaces), options.workspaces, options.instances)
+    rows = find_workspaces(session.bookkeeping.run(registry.list_workspaces), options.workspaces, options.instances)
     if options.workspaces:
         return replace(choice, workspaces=tuple(row.key for row in rows))
     return replace(choice, instances=tuple(name.lower() for name in options.instances))

@@ -62,7 +62,7 @@ def runs_list(
         from bisonsync.run import Result
 
         session.require_schema()
-        found = job_.list_runs(session.control, job=job, status=status, limit=limit)
+        found = job_.list_runs(session.bookkeeping, job=job, status=status, limit=limit)
         if not found and (job or status):
             session.output.result("no such run")
         elif found:
@@ -111,7 +111,7 @@ def runs_show(
         from bisonsync.run import Result
 
         session.require_schema()
-        found = job.show(session.control, run_id)
+        found = job.show(session.bookkeeping, run_id)
         if found is None:
             return Result({"runs": 0}, problems=(_no_run(),), details={"run": None})
         _show_run(session, found)
@@ -139,7 +139,7 @@ def runs_running(options: Options) -> None:
         from bisonsync.run import Result
 
         session.require_schema()
-        found = job.running(session.control)
+        found = job.running(session.bookkeeping)
         if not found:
             session.output.result("no run is under way")
         else:

@@ -224,7 +224,7 @@ def _registered(session: Session) -> list[WorkspaceRow]:
     from bisonsync.store import registry
 
     session.require_schema()
-    return session.control.run(registry.list_workspaces)
+    return session.bookkeeping.run(registry.list_workspaces)
 
 
 def _chosen(session: Session) -> list[WorkspaceRow]:

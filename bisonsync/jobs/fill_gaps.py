@@ -96,7 +96,7 @@ def fill(run: Run, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, 
         for lane in lanes:
             lane.close(timeout_seconds=0)
     for instance in () if run.dry_run else dict.fromkeys(row.bison_instance for row in run.workspaces):
-        late = run.control.run(partial(snapshot_gaps.list_unreckoned, instance=instance))
+        late = run.bookkeeping.run(partial(snapshot_gaps.list_unreckoned, instance=instance))
         work.days.setdefault(instance, set()).update(late)
     return Outcome(
         {instance: frozenset(days) for instance, days in work.days.items() if days},
@@ -109,7 +109,7 @@ def fill(run: Run, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, 
 def _trailing_gaps(run: Run, zone: str) -> list[Gap]:
     """The gaps that recording the mirror now would leave behind."""
     keys = [row.key for row in run.workspaces]
-    return run.control.run(lambda conn: snapshot_gaps.list_trailing(conn, keys, zone=zone))
+    return run.bookkeeping.run(lambda conn: snapshot_gaps.list_trailing(conn, keys, zone=zone))
 
 
 class _InstanceFiller:

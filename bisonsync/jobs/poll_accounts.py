@@ -251,7 +251,7 @@ class _InstancePoll:
             )
             return taken, leases.list_holders(conn, SWITCH_JOB)
 
-        taken, holders = self._run.control.run(work)
+        taken, holders = self._run.bookkeeping.run(work)
         if taken:
             return taken[0], ""
         holder = next((str(h) for h in holders if h.bison_instance == key[0]), "a run that has ended since")
@@ -280,7 +280,7 @@ class _InstancePoll:
         access = self._access(row)
         if access.error is not None or access.token is None:
             raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
-        start = self._run.control.run(lambda conn: self._start_read(conn, row))
+        start = self._run.bookkeeping.run(lambda conn: self._start_read(conn, row))
         meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
         if access.by_switch:
             self._switch_into(row, access)

@@ -99,8 +99,8 @@ def run(run: Run, policy: Policy) -> Result:
     Each part of a log is committed with how far it goes, so that a run that ends early is gone on with by the next.
     Nothing is raised for what one workspace did; the causes are in the result.
     """
-    pulls = run.control.run(event_pulls.list_pulls)
-    ahead = Ahead() if run.dry_run else partitions.make_days(partitions.briefly(run.control))
+    pulls = run.bookkeeping.run(event_pulls.list_pulls)
+    ahead = Ahead() if run.dry_run else partitions.make_days(partitions.briefly(run.bookkeeping))
     tally = _Tally()
     outcomes: dict[WorkspaceKey, WorkspaceOutcome] = {}
     threads: list[threading.Thread] = []
@@ -261,7 +261,7 @@ class _WorkspacePull:
         return self._outcome("complete", self._problems())
 
     def _pull_all(self) -> None:
-        now = self._run.control.run(self._start)
+        now = self._run.bookkeeping.run(self._start)
         self._mismatches = self._sum_mismatches()
         if self._mismatches.deliveries:
             self._judge_again()
@@ -287,7 +287,7 @@ class _WorkspacePull:
             self._counts, self._is_committed = counts, True
 
     def _sum_mismatches(self) -> Mismatches:
-        return self._run.control.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
+        return self._run.bookkeeping.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
 
     def _problems(self) -> tuple[Problem, ...]:
         return problems_of(label(self._row.key), self._unapplied, self._mismatches)

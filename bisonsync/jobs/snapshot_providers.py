@@ -81,7 +81,7 @@ def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
     recorded is refused and the others go on. ``fill`` is given the gaps once today ends the last of them. Raises
     UsageError for a day to come.
     """
-    today = run.control.run(lambda conn: snapshots.get_today(conn, policy.zone))
+    today = run.bookkeeping.run(lambda conn: snapshots.get_today(conn, policy.zone))
     if policy.on is not None and policy.on > today:
         raise UsageError(
             f"{policy.on} is still to come: in {policy.zone} it is {today}",
@@ -108,7 +108,7 @@ def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
 def find_gaps(run: Run, first_day: date, last_day: date) -> list[Gap]:
     """The gaps of the chosen workspaces that have a day in [first_day, last_day]: none was recorded between two."""
     keys = [row.key for row in run.workspaces]
-    return run.control.run(lambda conn: snapshots.list_gaps(conn, keys, first_day, last_day))
+    return run.bookkeeping.run(lambda conn: snapshots.list_gaps(conn, keys, first_day, last_day))
 
 
 def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
@@ -124,7 +124,7 @@ def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
 
 def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
     """Record every workspace that may be."""
-    judgements = run.control.run(
+    judgements = run.bookkeeping.run(
         lambda conn: snapshots.list_judgements(
             conn, [row.key for row in run.workspaces], zone=policy.zone, force=policy.force
         )
@@ -257,7 +257,7 @@ def _put_right(
     wanted -= done
     if not wanted or run.dry_run:
         return
-    due = run.control.run(
+    due = run.bookkeeping.run(
         lambda conn: snapshots.list_days_due(conn, instance, min(wanted), max(wanted), zone=policy.zone)
     )
     for day in due:
@@ -266,7 +266,7 @@ def _put_right(
 
 
 def _list_lacking(run: Run, policy: Policy, work: _Work, instance: str, day: date) -> list[ExpectedWorkspace]:
-    expected = run.control.run(lambda conn: snapshots.list_expected(conn, [instance], day, zone=policy.zone))
+    expected = run.bookkeeping.run(lambda conn: snapshots.list_expected(conn, [instance], day, zone=policy.zone))
     return [e for e in expected if not e.is_recorded and (e.key, day) not in work.recorded]
 
 
@@ -296,7 +296,7 @@ def _recompute(run: Run, policy: Policy, work: _Work, day: date) -> None:
     recorded always is: there is nothing to compute from.
     """
     instances = sorted({row.bison_instance for row in run.workspaces})
-    expected = run.control.run(lambda conn: snapshots.list_expected(conn, instances, day, zone=policy.zone))
+    expected = run.bookkeeping.run(lambda conn: snapshots.list_expected(conn, instances, day, zone=policy.zone))
     by_key = {entry.key: entry for entry in expected}
     for instance in instances:
         mine = [entry for entry in expected if entry.bison_instance == instance]

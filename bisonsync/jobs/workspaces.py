@@ -59,7 +59,7 @@ def discover(run: SetupRun) -> Result:
             listed = _list_names(name, access)
             counts["workspaces_total"] += len(listed.names)
             problems += listed.problems
-            changes = run.control.run(
+            changes = run.bookkeeping.run(
                 partial(
                     registry.count_changes if run.dry_run else registry.upsert_workspaces,
                     instance=name,
@@ -210,7 +210,7 @@ def add(run: SetupRun, instance: str, workspace_id: int, *, name: str | None, to
 
     if run.dry_run:
         return Result({"added": 0, "changed": 0}, summary=f"would register {instance}/{workspace_id}")
-    changes = run.control.run(work)
+    changes = run.bookkeeping.run(work)
     said = "registered" if changes.added else "renamed" if changes.changed else "already registered"
     return Result(
         {"added": changes.added, "changed": changes.changed},
@@ -226,7 +226,7 @@ def set_active(run: SetupRun, rows: Iterable[WorkspaceRow], *, active: bool) -> 
     def work(conn: Any) -> int:
         return sum(registry.set_active(conn, *row.key, active=active) for row in chosen)
 
-    changed = sum(row.is_active != active for row in chosen) if run.dry_run else run.control.run(work)
+    changed = sum(row.is_active != active for row in chosen) if run.dry_run else run.bookkeeping.run(work)
     word = "active" if active else "inactive"
     return Result(
         {"workspaces_total": len(chosen), "changed": changed},
@@ -323,7 +323,7 @@ def _read_workspace(raw: Any) -> tuple[int, str] | InvalidRow:
 
 def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> int:
     """Note what the list does not show any more, unless so much is gone that the key rather sees less."""
-    missing = run.control.run(lambda conn: registry.list_missing(conn, instance, list(names)))
+    missing = run.bookkeeping.run(lambda conn: registry.list_missing(conn, instance, list(names)))
     if not missing:
         return 0
     known = len(names) + len(missing)
@@ -334,23 +334,23 @@ def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> in
             hint="the key may see less than before; it must be a super-admin's",
         )
     if not run.dry_run:
-        run.control.run(lambda conn: registry.mark_vanished(conn, instance, missing))
+        run.bookkeeping.run(lambda conn: registry.mark_vanished(conn, instance, missing))
     return len(missing)
 
 
 def _stored_tokens(run: SetupRun) -> dict[WorkspaceKey, str]:
-    return {(row.bison_instance, row.bison_workspace_id): row.token for row in run.control.run(tokens.list_tokens)}
+    return {(row.bison_instance, row.bison_workspace_id): row.token for row in run.bookkeeping.run(tokens.list_tokens)}
 
 
 def _note(run: SetupRun, row: WorkspaceRow, check: TokenCheck) -> None:
     error = check.problem.message if check.problem else None
-    run.control.run(lambda conn: tokens.set_status(conn, *row.key, check.state, error))
+    run.bookkeeping.run(lambda conn: tokens.set_status(conn, *row.key, check.state, error))
 
 
 def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) -> None:
     """Make, store and try one token. Raises what the API or the new token's identity gives cause for."""
     name = f"bisonsync {run.host} {str(run.run_id)[:8]}"
-    intent = run.control.run(lambda conn: tokens.open_intent(conn, *row.key, name))
+    intent = run.bookkeeping.run(lambda conn: tokens.open_intent(conn, *row.key, name))
     who = f"the super-admin key of instance {row.bison_instance}"
     try:
         minted = client.create_token(key, row.bison_workspace_id, name, who=who)
@@ -367,7 +367,7 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     _store(run, row, minted, name, intent)
     acting = client.get_acting_workspace(minted.plain_text_token, who=f"the new token of workspace {label(row.key)}")
     is_right = acting.id == row.bison_workspace_id
-    run.control.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
+    run.bookkeeping.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
     if not is_right:
         raise GuardRefused(
             f"the new token of workspace {label(row.key)} acts in {acting.id} ({acting.shown}); it is not used",
@@ -382,11 +382,11 @@ def _store(run: SetupRun, row: WorkspaceRow, minted: MintedToken, name: str, int
         )
         tokens.close_intent(conn, intent, "stored")
 
-    run.control.run(work)
+    run.bookkeeping.run(work)
 
 
 def _close(run: SetupRun, intent: int, outcome: str, detail: str) -> None:
-    run.control.run(lambda conn: tokens.close_intent(conn, intent, outcome, detail))
+    run.bookkeeping.run(lambda conn: tokens.close_intent(conn, intent, outcome, detail))
 
 
 def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
@@ -394,7 +394,7 @@ def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
     keys = {row.key for row in rows}
     lost = [
         intent
-        for intent in run.control.run(tokens.list_open_intents)
+        for intent in run.bookkeeping.run(tokens.list_open_intents)
         if (intent.bison_instance, intent.bison_workspace_id) in keys
     ]
     if not run.dry_run:

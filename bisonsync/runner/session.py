@@ -179,7 +179,7 @@ class Session:
         return self._ending(self._database(max_connections=4))
 
     @cached_property
-    def control(self) -> Database:
+    def bookkeeping(self) -> Database:
         """For leases, ledger and budget: never waits behind the work."""
         return self._ending(self._database(max_connections=2))
 
@@ -206,7 +206,9 @@ class Session:
             if locked_out:
                 raise locked_out[0]
             try:
-                taken = self.control.run(lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate))
+                taken = self.bookkeeping.run(
+                    lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
+                )
             except DatabaseUnavailable:
                 raise
             except DatabaseError as error:
@@ -216,8 +218,8 @@ class Session:
 
         budget = RateBudget(
             take,
-            lambda tokens: self.control.run(lambda conn: budgets.give_back(conn, name, tokens)),
-            lambda seconds: self.control.run(lambda conn: budgets.block(conn, name, seconds)),
+            lambda tokens: self.bookkeeping.run(lambda conn: budgets.give_back(conn, name, tokens)),
+            lambda seconds: self.bookkeeping.run(lambda conn: budgets.block(conn, name, seconds)),
             clock=self.clock,
             block_size=min(BUDGET_BLOCK_PER_LANE * instance.concurrency, instance.requests_per_minute),
         )
@@ -248,7 +250,7 @@ class Session:
     def _start_deadline(self) -> float:
         """The deadline, which from now on ends waits for the database as well."""
         self._give_up_at = self.deadline()
-        for database in (self.db, self.control):
+        for database in (self.db, self.bookkeeping):
             database.deadline = self._give_up_at
         return self._give_up_at
 
@@ -263,7 +265,7 @@ class Session:
         """Raises SchemaMismatch unless the database is migrated to what this version expects."""
         from bisonsync.store import migrations
 
-        self.control.run(migrations.require_schema)
+        self.bookkeeping.run(migrations.require_schema)
 
     def write_webhook_settings(self, conn: Connection) -> None:
         """Hand what the rules for deliveries need of the settings to the database, where a function applies them."""
@@ -288,7 +290,7 @@ class Session:
             command = _command_line(sys.argv[1:])
             runs.open_run(conn, self.run_id, self.job, command=command, version=__version__, covers=self.covers)
 
-        self.control.run(work)
+        self.bookkeeping.run(work)
         self._ledger_open = True
 
     def over_workspaces(
@@ -312,7 +314,7 @@ class Session:
         else:
             self.open_ledger()
         rows = (pick or choose)(
-            self.control.run(registry.list_workspaces), self.options.workspaces, self.options.instances
+            self.bookkeeping.run(registry.list_workspaces), self.options.workspaces, self.options.instances
         )
         held: Mapping[WorkspaceKey, Lease] = {}
         if leased and not self.options.dry_run:
@@ -339,7 +341,7 @@ class Session:
                 clock=self.clock,
                 deadline=self._start_deadline(),
                 db=self.db,
-                control=self.control,
+                bookkeeping=self.bookkeeping,
                 workspaces=(),
                 leases=held,
                 clients={},
@@ -367,7 +369,7 @@ class Session:
             self.require_schema()
         else:
             self.open_ledger()
-            self.control.run(self.write_webhook_settings)
+            self.bookkeeping.run(self.write_webhook_settings)
         deadline = self._start_deadline()
         instances = {
             name: InstanceAccess(
@@ -382,7 +384,7 @@ class Session:
         run = SetupRun(
             run_id=self.run_id,
             host=leases.host_name(),
-            control=self.control,
+            bookkeeping=self.bookkeeping,
             instances=instances,
             dry_run=self.options.dry_run,
             max_shrink=self.settings.polling.max_shrink,
@@ -391,7 +393,7 @@ class Session:
 
     def setup_run(self) -> SetupRun:
         """For commands that change the registry without asking the API."""
-        return SetupRun(self.run_id, "", self.control, {}, self.options.dry_run, 0.0)
+        return SetupRun(self.run_id, "", self.bookkeeping, {}, self.options.dry_run, 0.0)
 
     def lease_workspaces(self, rows: Sequence[WorkspaceRow]) -> list[WorkspaceRow]:
         """Those of ``rows`` whose lease for this job is ours now; all of them in a dry run. Raises LeaseBusy."""
@@ -708,7 +710,7 @@ class Session:
         def work(conn: Connection) -> list[Lease]:
             return leases.take(conn, self.job, wanted, run_id=self.run_id, ttl_seconds=self._lease_ttl_seconds)
 
-        taken = self.control.run(work)
+        taken = self.bookkeeping.run(work)
         if taken:
             self._start_heart()
         return {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
@@ -718,7 +720,7 @@ class Session:
         from bisonsync.store import leases
 
         try:
-            self.control.run(lambda conn: leases.lock(conn, self.job, keys))
+            self.bookkeeping.run(lambda conn: leases.lock(conn, self.job, keys))
         except DatabaseError as error:
             return error
         return None
@@ -726,7 +728,7 @@ class Session:
     def _holders(self) -> dict[WorkspaceKey, Holder]:
         from bisonsync.store import leases
 
-        listed = self.control.run(lambda conn: leases.list_holders(conn, self.job))
+        listed = self.bookkeeping.run(lambda conn: leases.list_holders(conn, self.job))
         return {(holder.bison_instance, holder.bison_workspace_id): holder for holder in listed}
 
     def _start_heart(self) -> None:
@@ -780,7 +782,7 @@ class Session:
                 self.write_webhook_settings(conn)
             return tokens.list_tokens(conn)
 
-        stored = {(row.bison_instance, row.bison_workspace_id): row.token for row in self.control.run(prepare)}
+        stored = {(row.bison_instance, row.bison_workspace_id): row.token for row in self.bookkeeping.run(prepare)}
         return Run(
             job=self.job,
             run_id=self.run_id,
@@ -788,7 +790,7 @@ class Session:
             clock=self.clock,
             deadline=deadline,
             db=self.db,
-            control=self.control,
+            bookkeeping=self.bookkeeping,
             workspaces=tuple(rows),
             leases=held,
             clients=clients,

@@ -178,7 +178,7 @@ def test_a_signal_in_mid_statement_ends_it_on_the_server(computing: Scene, numbe
     assert_let_go(computing.conn)
 
 
-@pytest.mark.parametrize("name", ["db", "control"])
+@pytest.mark.parametrize("name", ["db", "bookkeeping"])
 def test_a_deadline_in_mid_statement_is_what_the_run_ends_with(db: str, conn: psycopg.Connection, name: str) -> None:
     session = Session(Options(database_url=db, deadline_seconds=0.1), "migrate")
 

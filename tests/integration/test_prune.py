@@ -73,7 +73,7 @@ class Job:
             clock=self.clock,
             deadline=self.clock.monotonic() + 60,
             db=database,
-            control=database,
+            bookkeeping=database,
             workspaces=(),
             leases=held,
             clients={},

@@ -59,7 +59,7 @@ class Job:
             clock=clock,
             deadline=clock.monotonic() + 60,
             db=database,
-            control=database,
+            bookkeeping=database,
             workspaces=(),
             leases={},
             clients={},

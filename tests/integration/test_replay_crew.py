@@ -96,7 +96,7 @@ def run(db: str, clock: Clock) -> Iterator[Run]:
         clock=clock,
         deadline=100.0,
         db=database,
-        control=database,
+        bookkeeping=database,
         workspaces=(),
         leases={},
         clients={},

@@ -646,7 +646,7 @@ def run_job(book: Ledger, policy: job.Policy, fill: job.Fill) -> Any:
         clock=clock,
         deadline=clock.monotonic() + 60,
         db=database,
-        control=database,
+        bookkeeping=database,
         workspaces=tuple(rows),
         leases=held,
         clients={},

@@ -106,7 +106,7 @@ def replay_file(
 
 def _keep_up(run: Run, crew: Crew, notes: Notes, upkeep: Upkeep) -> None:
     crew.do(upkeep)
-    ahead = partitions.make_days(partitions.briefly(run.control))
+    ahead = partitions.make_days(partitions.briefly(run.bookkeeping))
     notes.warnings += [ahead.warning] if ahead.warning else []
 
 

@@ -163,7 +163,7 @@ def _test(desk: Desk, row: WorkspaceRow, *, wait_seconds: float) -> _Report:
     event = desk.events(look)[0]
     if desk.run.dry_run:
         return _Report("complete", webhooks=look.listed())
-    since = desk.run.control.run(webhook_secrets.get_position)
+    since = desk.run.bookkeeping.run(webhook_secrets.get_position)
     url, said = desk.test_url(ours), "the host says that it sent it"
     try:
         look.hooks.client.send_test_event(
@@ -188,7 +188,7 @@ def _wait(run: Run, find: Callable[[Connection], TestDelivery | None], wait_seco
     """Look again and again until a test has come; in the end whatever else has."""
     give_up_at = min(run.clock.monotonic() + wait_seconds, run.deadline)
     while True:
-        found = run.control.run(find)
+        found = run.bookkeeping.run(find)
         if (found is not None and found.status == "test") or run.clock.monotonic() >= give_up_at:
             return found
         run.clock.sleep(LOOK_SECONDS)

@@ -94,7 +94,7 @@ class Desk:
     def __init__(self, run: Run, wanted: Wanted) -> None:
         self.run = run
         self.wanted = wanted
-        stored = run.control.run(webhook_secrets.list_secrets)
+        stored = run.bookkeeping.run(webhook_secrets.list_secrets)
         owners = {row.secret_sha256: (row.bison_instance, row.bison_workspace_id) for row in stored}
         retired = {row.secret_sha256 for row in stored if row.retired_at is not None}
         self._ring = Keyring(
@@ -220,4 +220,4 @@ class Desk:
         self.run.db.run(fenced)
 
     def _require_lease(self, row: WorkspaceRow) -> None:
-        self.run.control.run(lambda conn: leases.require(conn, self.run.leases[row.key]))
+        self.run.bookkeeping.run(lambda conn: leases.require(conn, self.run.leases[row.key]))
