@@ -159,27 +159,46 @@ class WorkspaceAccess:
     error: BisonsyncError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a job over workspaces whose leases it holds (none in a dry run).
+    """One run of a job, as the job sees it."""
 
-    ``deadline`` is a monotonic instant. ``settings`` are the checked settings, typed by the part the job needs.
-    """
-
+    #: The job's name, which its leases and its row in the ledger bear.
     job: str
+    #: The ledger's key of this run; what it writes refers to it.
     run_id: UUID
+    #: When it began, by this host's clock.
     started_at: datetime
+    #: The time, and every wait: both end with a stop.
     clock: Clock
+    #: The monotonic instant at which it has to end.
     deadline: float
+    #: For the work itself.
     db: Database
+    #: For leases, ledger and what is looked up beside the work: never waits behind it.
     bookkeeping: Database
-    workspaces: tuple[WorkspaceRow, ...]
-    leases: Mapping[WorkspaceKey, Lease]
-    clients: Mapping[str, InstanceClient]
-    concurrency: Mapping[str, int]
-    access: Mapping[WorkspaceKey, WorkspaceAccess]
+    #: The lease of a job that works on no workspace; None where every workspace has its own, and in a dry run.
+    lease: Lease | None = None
+    #: Nothing may be written.
     dry_run: bool
+    #: Shows how far it is: what, how many are done, of how many (0: not known).
     progress: Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspacesRun(Run):
+    """A run over workspaces."""
+
+    #: Those to work on.
+    workspaces: tuple[WorkspaceRow, ...]
+    #: The lease of each; none in a dry run, and where nothing of a workspace is written.
+    leases: Mapping[WorkspaceKey, Lease]
+    #: The conversation with each instance that is in the settings.
+    clients: Mapping[str, InstanceClient]
+    #: How many requests may be under way at a time, by instance.
+    concurrency: Mapping[str, int]
+    #: How each workspace is read.
+    access: Mapping[WorkspaceKey, WorkspaceAccess]
 
 
 def label(key: WorkspaceKey) -> str:

@@ -11,7 +11,7 @@ from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
     from bisonsync.jobs.poll_accounts import Policy
-    from bisonsync.run import Result, Run
+    from bisonsync.run import Result, WorkspacesRun
 
 
 POLL_COUNTS = (
@@ -50,7 +50,7 @@ def _poll_accounts(
       bisonsync poll-accounts -w 17 --dry-run
     """
 
-    def body(run: Run, session: Session) -> Result:
+    def body(run: WorkspacesRun, session: Session) -> Result:
         from bisonsync.jobs import poll_accounts as job
 
         return job.run(run, _policy(session, allow_shrink=allow_shrink, no_delete=no_delete))

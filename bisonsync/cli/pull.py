@@ -9,7 +9,7 @@ from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
     from bisonsync.jobs.pull_events import Policy
-    from bisonsync.run import Result, Run
+    from bisonsync.run import Result, WorkspacesRun
 
 PULL_COUNTS = (
     "workspaces_total",
@@ -46,7 +46,7 @@ def _pull_events(options: Options) -> None:
       bisonsync pull-events -w 17 --dry-run
     """
 
-    def body(run: Run, session: Session) -> Result:
+    def body(run: WorkspacesRun, session: Session) -> Result:
         from bisonsync.jobs import pull_events as job
 
         return job.run(run, _policy(session))

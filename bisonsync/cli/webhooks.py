@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bisonsync.jobs.webhooks import Wanted
-    from bisonsync.run import Result, Run
+    from bisonsync.run import Result, WorkspacesRun
     from bisonsync.store.registry import WorkspaceRow
 
 webhooks = group(no_args_is_help=True, add_completion=False)
@@ -53,7 +53,7 @@ def ensure(
       bisonsync webhooks ensure --remove-doubles
     """
 
-    def body(run: Run, wanted: Wanted) -> Result:
+    def body(run: WorkspacesRun, wanted: Wanted) -> Result:
         from bisonsync.jobs import webhooks as job
 
         return job.ensure(run, wanted, remove_doubles=remove_doubles)
@@ -120,7 +120,7 @@ def verify(
       bisonsync webhooks verify --json
     """
 
-    def body(run: Run, wanted: Wanted) -> Result:
+    def body(run: WorkspacesRun, wanted: Wanted) -> Result:
         from bisonsync.jobs import webhooks as job
 
         return job.verify(run, wanted, allow_foreign=allow_foreign)
@@ -147,7 +147,7 @@ def test(
     """
     wait_seconds = seconds(wait, "--wait") or 0.0
 
-    def body(run: Run, wanted: Wanted) -> Result:
+    def body(run: WorkspacesRun, wanted: Wanted) -> Result:
         from bisonsync.jobs import webhooks as job
 
         return job.test(run, wanted, wait_seconds=wait_seconds)
@@ -173,7 +173,7 @@ def remove(
     def pick(rows: Sequence[WorkspaceRow], names: Sequence[str], instances: Sequence[str]) -> list[WorkspaceRow]:
         return (find_workspaces if names else choose)(rows, names, instances)
 
-    def body(run: Run, wanted: Wanted) -> Result:
+    def body(run: WorkspacesRun, wanted: Wanted) -> Result:
         from bisonsync.jobs import webhooks as job
 
         return job.remove(run, wanted)
@@ -192,7 +192,9 @@ def remove(
     execute(options, "webhooks-remove", guarded)
 
 
-def _execute(options: Options, command: str, body: Callable[[Run, Wanted], Result], *, leased: bool = True) -> None:
+def _execute(
+    options: Options, command: str, body: Callable[[WorkspacesRun, Wanted], Result], *, leased: bool = True
+) -> None:
     def over(session: Session) -> Result:
         return session.over_workspaces(lambda run: body(run, _wanted(session)), leased=leased)
 

@@ -148,13 +148,12 @@ def _planned(run: Run, fit: Filter, what: str, problems: Sequence[Problem]) -> R
 
 def _each_batch(run: Run, what: str, batch: _Batch) -> tuple[list[int], list[Outcome], list[Problem]]:
     """Do batch after batch until one is empty: the ids done, what became of them, and what ended it early."""
-    lease = next(iter(run.leases.values()), None)
     ids: list[int] = []
     outcomes: list[Outcome] = []
 
     def work(conn: Connection) -> tuple[list[DeliveryKey], list[Outcome]]:
-        if lease is not None:
-            leases.require(conn, lease)
+        if run.lease is not None:
+            leases.require(conn, run.lease)
         return batch(conn, ids[-1] if ids else 0)
 
     try:

@@ -13,7 +13,7 @@ from bisonsync.api.client import InstanceClient
 from bisonsync.api.lanes import Lanes
 from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, CredentialsError, DeadlineExceeded, GuardRefused
 from bisonsync.models import DailyStats
-from bisonsync.run import Problem, Run, WorkspaceAccess, WorkspaceKey, label
+from bisonsync.run import Problem, WorkspaceAccess, WorkspaceKey, WorkspacesRun, label
 from bisonsync.store import partitions, snapshot_gaps
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -64,7 +64,7 @@ class _HostRefusal(Exception):
     """A host cannot tell what a mailbox did on a day; asking it again would change nothing."""
 
 
-def fill(run: Run, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, str]) -> Outcome:
+def fill(run: WorkspacesRun, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, str]) -> Outcome:
     """Fill the gaps of the run's workspaces, each workspace in one transaction of its own.
 
     ``zone``: the reporting zone; ``stats_zones``: that of the platform's own days, per instance. Only accounts that
@@ -106,7 +106,7 @@ def fill(run: Run, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, 
     )
 
 
-def _trailing_gaps(run: Run, zone: str) -> list[Gap]:
+def _trailing_gaps(run: WorkspacesRun, zone: str) -> list[Gap]:
     """The gaps that recording the mirror now would leave behind."""
     keys = [row.key for row in run.workspaces]
     return run.bookkeeping.run(lambda conn: snapshot_gaps.list_trailing(conn, keys, zone=zone))
@@ -115,7 +115,7 @@ def _trailing_gaps(run: Run, zone: str) -> list[Gap]:
 class _InstanceFiller:
     """Fills workspaces of one instance one after another; the requests of one go side by side."""
 
-    def __init__(self, run: Run, instance: str, lanes: Lanes, work: _Work) -> None:
+    def __init__(self, run: WorkspacesRun, instance: str, lanes: Lanes, work: _Work) -> None:
         self._run = run
         self._instance = instance
         self._lanes = lanes
@@ -334,7 +334,7 @@ def _days(gap: Gap, stats: DailyStats) -> list[DayTold]:
     ]
 
 
-def _note(run: Run, work: _Work, zone: str, stats_zones: Mapping[str, str]) -> str:
+def _note(run: WorkspacesRun, work: _Work, zone: str, stats_zones: Mapping[str, str]) -> str:
     counts = work.counts
     if not counts["gaps_found"]:
         return "no missing days to fill"

@@ -22,9 +22,9 @@ from bisonsync.run import (
     STOP_GRACE_SECONDS,
     Problem,
     Result,
-    Run,
     WorkspaceAccess,
     WorkspaceOutcome,
+    WorkspacesRun,
     WorkspaceVerdict,
     label,
 )
@@ -74,7 +74,7 @@ class _Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def run(run: Run, policy: Policy) -> Result:
+def run(run: WorkspacesRun, policy: Policy) -> Result:
     """Read every page of each workspace, prove the list complete, merge it in one transaction of its own.
 
     A workspace that fails leaves its old rows as they are and the others go on. Nothing is raised for what one
@@ -118,7 +118,7 @@ def run(run: Run, policy: Policy) -> Result:
     return replace(result, problems=(*result.problems, *_leave_out_moving(run, policy, tally)))
 
 
-def _leave_out_moving(run: Run, policy: Policy, tally: _Tally) -> tuple[Problem, ...]:
+def _leave_out_moving(run: WorkspacesRun, policy: Policy, tally: _Tally) -> tuple[Problem, ...]:
     """See to it that fields that move with every read do not have all rows written each time; told once for each."""
     ignored = sorted(tally.left_out & set(policy.ignore_fields))
     if run.dry_run or not (tally.moving or ignored):
@@ -181,7 +181,7 @@ class _InstancePoll:
 
     def __init__(
         self,
-        run: Run,
+        run: WorkspacesRun,
         policy: Policy,
         client: InstanceClient,
         lanes: Lanes,
@@ -506,7 +506,9 @@ def _fault(invalid: InvalidRow) -> Fault:
     return Fault(record_id, invalid.field, invalid.error_type, invalid.message, invalid.row)
 
 
-def _result(run: Run, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]) -> Result:
+def _result(
+    run: WorkspacesRun, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]
+) -> Result:
     ordered = tuple(outcomes.get(row.key) or _unreached(row, is_stopped=bool(problems)) for row in run.workspaces)
     stats = [stat for client in run.clients.values() for stat in client.stats.values()]
 

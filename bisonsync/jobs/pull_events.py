@@ -31,9 +31,9 @@ from bisonsync.run import (
     STOP_GRACE_SECONDS,
     Problem,
     Result,
-    Run,
     WorkspaceKey,
     WorkspaceOutcome,
+    WorkspacesRun,
     WorkspaceVerdict,
     label,
 )
@@ -93,7 +93,7 @@ class _NoEventLog(Exception):
     """The host does not have the endpoint."""
 
 
-def run(run: Run, policy: Policy) -> Result:
+def run(run: WorkspacesRun, policy: Policy) -> Result:
     """Read the event log of each workspace back to where it was read before, and store what the inbox does not have.
 
     Each part of a log is committed with how far it goes, so that a run that ends early is gone on with by the next.
@@ -226,7 +226,7 @@ class _WorkspacePull:
     """Brings the inbox up to date with one workspace's event log."""
 
     def __init__(
-        self, run: Run, policy: Policy, client: InstanceClient, row: WorkspaceRow, pull: Pull, tally: _Tally
+        self, run: WorkspacesRun, policy: Policy, client: InstanceClient, row: WorkspaceRow, pull: Pull, tally: _Tally
     ) -> None:
         self._run = run
         self._policy = policy
@@ -434,7 +434,7 @@ def _first_absences(
 
 
 def _result(
-    run: Run, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...], ahead: Ahead
+    run: WorkspacesRun, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...], ahead: Ahead
 ) -> Result:
     ordered = tuple(outcomes.get(row.key) or _outcome(row, "skipped", Counts()) for row in run.workspaces)
     stats = [stat for client in run.clients.values() for stat in client.stats.values()]

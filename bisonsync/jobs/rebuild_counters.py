@@ -119,11 +119,9 @@ def _look(run: Run, choice: Choice) -> _Found:
 
 
 def _repair(run: Run, key: WorkspaceKey, month: date) -> list[Difference]:
-    lease = next(iter(run.leases.values()), None)
-
     def work(conn: Connection) -> list[Difference]:
-        if lease is not None:
-            leases.require(conn, lease)
+        if run.lease is not None:
+            leases.require(conn, run.lease)
         return counters.repair(conn, *key, month)
 
     run.clock.check()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from bisonsync.errors import BisonsyncError, DatabaseUnavailable, DeadlineExceeded, GuardRefused, Stopped, UsageError
-from bisonsync.run import Problem, Result, Run, WorkspaceKey, WorkspaceOutcome, label
+from bisonsync.run import Problem, Result, WorkspaceKey, WorkspaceOutcome, WorkspacesRun, label
 from bisonsync.store import partitions, snapshots
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.snapshots import ExpectedWorkspace, Gap, HistoryWritten, Written
@@ -52,7 +52,7 @@ class Filled(Protocol):
 
 
 # Fills gaps from elsewhere and commits what it filled; the history of the days is computed after it.
-Fill = Callable[[Run, Sequence[Gap]], Filled]
+Fill = Callable[[WorkspacesRun, Sequence[Gap]], Filled]
 
 
 @dataclass
@@ -74,7 +74,7 @@ class _Work:
     is_history_committed: bool = False
 
 
-def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
+def run(run: WorkspacesRun, policy: Policy, fill: Fill | None = None) -> Result:
     """Record today's counters of each workspace in one transaction of its own, then compute what follows from them.
 
     For a past day nothing is recorded: its history is computed again from what was. A workspace that may not be
@@ -105,13 +105,13 @@ def run(run: Run, policy: Policy, fill: Fill | None = None) -> Result:
     return _result(run, policy, work, today)
 
 
-def find_gaps(run: Run, first_day: date, last_day: date) -> list[Gap]:
+def find_gaps(run: WorkspacesRun, first_day: date, last_day: date) -> list[Gap]:
     """The gaps of the chosen workspaces that have a day in [first_day, last_day]: none was recorded between two."""
     keys = [row.key for row in run.workspaces]
     return run.bookkeeping.run(lambda conn: snapshots.list_gaps(conn, keys, first_day, last_day))
 
 
-def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
+def _fill(run: WorkspacesRun, work: _Work, today: date, fill: Fill) -> None:
     """Let ``fill`` close the gaps; every history that their days take part in follows."""
     filled = fill(run, find_gaps(run, today - timedelta(days=FILL_DAYS), today))
     for instance, days in filled.days.items():
@@ -122,7 +122,7 @@ def _fill(run: Run, work: _Work, today: date, fill: Fill) -> None:
         work.notes.append(filled.note)
 
 
-def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
+def _record(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> None:
     """Record every workspace that may be."""
     judgements = run.bookkeeping.run(
         lambda conn: snapshots.list_judgements(
@@ -145,7 +145,7 @@ def _record(run: Run, policy: Policy, work: _Work, today: date) -> None:
             _note_written(run, work, row, written)
 
 
-def _go_on(run: Run) -> None:
+def _go_on(run: WorkspacesRun) -> None:
     """Raise Stopped or DeadlineExceeded when it is time to end."""
     run.clock.check()
     if run.clock.monotonic() >= run.deadline:
@@ -155,7 +155,7 @@ def _go_on(run: Run) -> None:
         )
 
 
-def _make_partitions(run: Run, work: _Work, days: set[date], today: date) -> None:
+def _make_partitions(run: WorkspacesRun, work: _Work, days: set[date], today: date) -> None:
     """Make the months that these days need, and the next one; that one can wait for the next run."""
     next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
     ranges = [(min(days), max(days), PARTITION_ATTEMPTS)] if days else []
@@ -165,7 +165,7 @@ def _make_partitions(run: Run, work: _Work, days: set[date], today: date) -> Non
         work.warnings += [ahead.warning] if ahead.warning else []
 
 
-def _write(run: Run, policy: Policy, row: WorkspaceRow) -> Written:
+def _write(run: WorkspacesRun, policy: Policy, row: WorkspaceRow) -> Written:
     if run.dry_run:
         return run.db.run(partial(snapshots.plan, key=row.key, zone=policy.zone, force=policy.force))
     return run.db.run(
@@ -179,7 +179,7 @@ def _write(run: Run, policy: Policy, row: WorkspaceRow) -> Written:
     )
 
 
-def _note_written(run: Run, work: _Work, row: WorkspaceRow, written: Written) -> None:
+def _note_written(run: WorkspacesRun, work: _Work, row: WorkspaceRow, written: Written) -> None:
     name = label(row.key)
     if written.refusal is not None:
         problem = Problem(
@@ -201,7 +201,7 @@ def _note_written(run: Run, work: _Work, row: WorkspaceRow, written: Written) ->
     work.recorded.add((row.key, written.snapshot_date))
 
 
-def _follow(run: Run, policy: Policy, work: _Work, today: date) -> None:
+def _follow(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> None:
     """Compute the history of the days recorded, of the day before, and of those whose windows hold a changed day."""
     keys = [row.key for row in run.workspaces]
     gaps = find_gaps(run, today - timedelta(days=LONGEST_WINDOW_DAYS), today)
@@ -235,13 +235,13 @@ def _follow(run: Run, policy: Policy, work: _Work, today: date) -> None:
         _put_right(run, policy, work, instance, {today - timedelta(days=1)}, mine, today)
 
 
-def _follow_filled(run: Run, policy: Policy, work: _Work, today: date) -> None:
+def _follow_filled(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> None:
     for instance in sorted(work.changed_days):
         _put_right(run, policy, work, instance, set(), set(), today)
 
 
 def _put_right(
-    run: Run, policy: Policy, work: _Work, instance: str, days: set[date], done: set[date], today: date
+    run: WorkspacesRun, policy: Policy, work: _Work, instance: str, days: set[date], done: set[date], today: date
 ) -> None:
     """Compute these earlier days, and all whose windows hold a day that this run changed; not those already ``done``.
 
@@ -265,12 +265,14 @@ def _put_right(
             _write_history(run, policy, work, instance, day, is_shown=False)
 
 
-def _list_lacking(run: Run, policy: Policy, work: _Work, instance: str, day: date) -> list[ExpectedWorkspace]:
+def _list_lacking(run: WorkspacesRun, policy: Policy, work: _Work, instance: str, day: date) -> list[ExpectedWorkspace]:
     expected = run.bookkeeping.run(lambda conn: snapshots.list_expected(conn, [instance], day, zone=policy.zone))
     return [e for e in expected if not e.is_recorded and (e.key, day) not in work.recorded]
 
 
-def _write_history(run: Run, policy: Policy, work: _Work, instance: str, day: date, *, is_shown: bool) -> None:
+def _write_history(
+    run: WorkspacesRun, policy: Policy, work: _Work, instance: str, day: date, *, is_shown: bool
+) -> None:
     """Compute the history of one instance and day in a transaction of its own; a failure is noted."""
     _go_on(run)
     do = snapshots.plan_history if run.dry_run else snapshots.write_history
@@ -289,7 +291,7 @@ def _write_history(run: Run, policy: Policy, work: _Work, instance: str, day: da
         work.shown.append(written)
 
 
-def _recompute(run: Run, policy: Policy, work: _Work, day: date) -> None:
+def _recompute(run: WorkspacesRun, policy: Policy, work: _Work, day: date) -> None:
     """Compute the history of a past day again from its daily rows; never from the mirror.
 
     An instance of which a workspace was not recorded on that day is refused, unless forced; one of which nothing was
@@ -343,7 +345,7 @@ def _outcome(row: WorkspaceRow, verdict: str, counts: Mapping[str, int], *proble
     return WorkspaceOutcome(*row.key, row.workspace_name, verdict, {**zeros, **counts}, problems)  # type: ignore[arg-type]
 
 
-def _result(run: Run, policy: Policy, work: _Work, today: date) -> Result:
+def _result(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> Result:
     outcomes = tuple(work.outcomes.get(row.key) or _outcome(row, "skipped", {}) for row in run.workspaces)
 
     def of(*verdicts: str) -> int:

@@ -39,6 +39,7 @@ from bisonsync.run import (
     SetupRun,
     WorkspaceKey,
     WorkspaceOutcome,
+    WorkspacesRun,
     label,
 )
 from bisonsync.runner.access import access_of
@@ -295,7 +296,7 @@ class Session:
 
     def over_workspaces(
         self,
-        body: Callable[[Run], Result],
+        body: Callable[[WorkspacesRun], Result],
         *,
         pick: Pick | None = None,
         leased: bool = True,
@@ -332,7 +333,7 @@ class Session:
             self.require_schema()
         else:
             self.open_ledger()
-        held: Mapping[WorkspaceKey, Lease] = {} if self.options.dry_run else self._take_lease_of_job()
+        lease = None if self.options.dry_run else self._take_lease_of_job()
         return body(
             Run(
                 job=self.job,
@@ -342,11 +343,7 @@ class Session:
                 deadline=self._start_deadline(),
                 db=self.db,
                 bookkeeping=self.bookkeeping,
-                workspaces=(),
-                leases=held,
-                clients={},
-                concurrency={},
-                access={},
+                lease=lease,
                 dry_run=self.options.dry_run,
                 progress=self._show_progress,
             )
@@ -689,13 +686,13 @@ class Session:
             )
         return held
 
-    def _take_lease_of_job(self) -> dict[WorkspaceKey, Lease]:
+    def _take_lease_of_job(self) -> Lease:
         """Take the one lease of a job that works on no workspace, waiting for it as long as --lock-wait says."""
         give_up_at = self.clock.monotonic() + self.options.lock_wait_seconds
         while not (held := self._take([NO_WORKSPACE])) and self.clock.monotonic() < give_up_at:
             self.clock.sleep(LOCK_POLL_SECONDS)
         if held:
-            return held
+            return held[NO_WORKSPACE]
         holder = self._holders().get(NO_WORKSPACE)
         if holder is None and (error := self._wait_for_locks([NO_WORKSPACE])) is not None:
             raise error
@@ -766,7 +763,7 @@ class Session:
 
     # The pieces of a run
 
-    def _run(self, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease]) -> Run:
+    def _run(self, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease]) -> WorkspacesRun:
         from bisonsync.store import tokens
 
         deadline = self._start_deadline()
@@ -783,7 +780,7 @@ class Session:
             return tokens.list_tokens(conn)
 
         stored = {(row.bison_instance, row.bison_workspace_id): row.token for row in self.bookkeeping.run(prepare)}
-        return Run(
+        return WorkspacesRun(
             job=self.job,
             run_id=self.run_id,
             started_at=self._started_at,

@@ -62,10 +62,10 @@ class Job:
     def run(self) -> Result:
         database = Database(self.dsn, application_name="bisonsync prune", clock=self.clock)
         run_id = uuid4()
-        held: dict[tuple[str, int], leases.Lease] = {}
+        lease: leases.Lease | None = None
         if self.has_lease:
             taken = database.run(lambda conn: leases.take(conn, "prune", [LEASE], run_id=run_id, ttl_seconds=60))
-            held = {LEASE: taken[0]}
+            (lease,) = taken
         run = Run(
             job="prune",
             run_id=run_id,
@@ -74,11 +74,7 @@ class Job:
             deadline=self.clock.monotonic() + 60,
             db=database,
             bookkeeping=database,
-            workspaces=(),
-            leases=held,
-            clients={},
-            concurrency={},
-            access={},
+            lease=lease,
             dry_run=self.dry_run,
             progress=lambda what, done, _: self.after_batch(what, done),
         )

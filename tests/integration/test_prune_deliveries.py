@@ -60,11 +60,6 @@ class Job:
             deadline=clock.monotonic() + 60,
             db=database,
             bookkeeping=database,
-            workspaces=(),
-            leases={},
-            clients={},
-            concurrency={},
-            access={},
             dry_run=self.dry_run,
             progress=lambda what, done, _: self.after(what, done),
         )

@@ -97,11 +97,6 @@ def run(db: str, clock: Clock) -> Iterator[Run]:
         deadline=100.0,
         db=database,
         bookkeeping=database,
-        workspaces=(),
-        leases={},
-        clients={},
-        concurrency={},
-        access={},
         dry_run=False,
         progress=lambda what, done, total: None,
     )

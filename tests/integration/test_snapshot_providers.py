@@ -17,7 +17,7 @@ from office import Office, Outcome
 
 from bisonsync.clock import SystemClock
 from bisonsync.jobs import snapshot_providers as job
-from bisonsync.run import Problem, Run
+from bisonsync.run import Problem, WorkspacesRun
 from bisonsync.sandbox import Sandbox
 from bisonsync.store import leases, partitions, registry, snapshots
 from bisonsync.store.db import Database
@@ -639,7 +639,7 @@ def run_job(book: Ledger, policy: job.Policy, fill: job.Fill) -> Any:
     )
     taken = leases.take(book.conn, "snapshot-providers", [row.key for row in rows], run_id=run_id, ttl_seconds=60.0)
     held = {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
-    run = Run(
+    run = WorkspacesRun(
         job="snapshot-providers",
         run_id=run_id,
         started_at=clock.now(),
@@ -670,7 +670,7 @@ def test_when_a_gap_is_filled_every_history_that_it_takes_part_in_follows(book: 
         snapshots.write_history(book.conn, "sim", ago[n], zone="UTC")
     told: list[Gap] = []
 
-    def fill(_: Run, gaps: Any) -> FilledDays:
+    def fill(_: WorkspacesRun, gaps: Any) -> FilledDays:
         told.extend(gaps)
         book.day(ago[39], 1, a10=6)
         book.day(ago[39], 2, a20=6)

@@ -64,11 +64,10 @@ class Work:
 
     def do(self, work: Callable[[Connection], T], *, is_ddl: bool = False, lock_attempts: int | None = None) -> T:
         """One transaction, written only while the lease is ours."""
-        lease = next(iter(self.run.leases.values()), None)
 
         def fenced(conn: Connection) -> T:
-            if lease is not None:
-                leases.require(conn, lease)
+            if self.run.lease is not None:
+                leases.require(conn, self.run.lease)
             return work(conn)
 
         self.check()

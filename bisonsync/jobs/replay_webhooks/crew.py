@@ -90,7 +90,6 @@ class Crew:
     def __init__(self, run: Run, limits: Limits) -> None:
         self._run = run
         self._limits = limits
-        self._lease = next(iter(run.leases.values()), None)
         self._failures = 0
         self._begun_at: float | None = None
         self._begun = 0
@@ -227,9 +226,9 @@ class Crew:
             if failures_left is not None and task.count_failures(batch, outcomes) > failures_left:
                 raise _Overshoot
             # Only now: the workers share the lease, and would wait for each other with their whole batches.
-            if self._lease is not None:
-                leases.fence(conn, self._lease)
-                leases.let_commit(conn, self._lease)
+            if self._run.lease is not None:
+                leases.fence(conn, self._run.lease)
+                leases.let_commit(conn, self._run.lease)
             return outcomes
 
         return self._run.db.run(work, statement_timeout_seconds=STATEMENT_SECONDS, lock_attempts=LOCK_ATTEMPTS)

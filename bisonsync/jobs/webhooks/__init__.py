@@ -11,7 +11,7 @@ from typing import Any
 from bisonsync.api.lanes import side_by_side
 from bisonsync.errors import ApiUnavailable, BisonsyncError, ConfigError, GuardRefused, Stopped
 from bisonsync.jobs.webhooks.desk import Desk, Wanted
-from bisonsync.run import Problem, Result, Run, WorkspaceOutcome, WorkspaceVerdict, label
+from bisonsync.run import Problem, Result, WorkspaceOutcome, WorkspacesRun, WorkspaceVerdict, label
 from bisonsync.store import webhook_secrets
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -48,7 +48,7 @@ class _Report:
     changes: tuple[str, ...] = ()
 
 
-def ensure(run: Run, wanted: Wanted, *, remove_doubles: bool = False) -> Result:
+def ensure(run: WorkspacesRun, wanted: Wanted, *, remove_doubles: bool = False) -> Result:
     """Give each workspace exactly one subscription to what is wanted and its host knows.
 
     The SHA-256 of a new secret is committed before the platform hears of it; a change is asked for once, and looked for
@@ -70,13 +70,13 @@ def ensure(run: Run, wanted: Wanted, *, remove_doubles: bool = False) -> Result:
     return _over(desk, "ensure", partial(_ensure, desk, remove_doubles=remove_doubles), told)
 
 
-def list_webhooks(run: Run, wanted: Wanted) -> Result:
+def list_webhooks(run: WorkspacesRun, wanted: Wanted) -> Result:
     """Every webhook of each workspace, and whose it is."""
     desk = Desk(run, wanted)
     return _over(desk, "list", partial(_list, desk), lambda _: "")
 
 
-def verify(run: Run, wanted: Wanted, *, allow_foreign: bool = False) -> Result:
+def verify(run: WorkspacesRun, wanted: Wanted, *, allow_foreign: bool = False) -> Result:
     """Name all in which the webhooks of each workspace are not as they are wanted: each is a problem of exit 9."""
     wanted.require_address()
     desk = Desk(run, wanted)
@@ -89,7 +89,7 @@ def verify(run: Run, wanted: Wanted, *, allow_foreign: bool = False) -> Result:
     return _over(desk, "verify", partial(_verify, desk, allow_foreign=allow_foreign), told)
 
 
-def test(run: Run, wanted: Wanted, *, wait_seconds: float) -> Result:
+def test(run: WorkspacesRun, wanted: Wanted, *, wait_seconds: float) -> Result:
     """Have each workspace's host deliver its sample to our test address, and wait until the log has it."""
     wanted.require_address()
     desk = Desk(run, wanted)
@@ -100,7 +100,7 @@ def test(run: Run, wanted: Wanted, *, wait_seconds: float) -> Result:
     return _over(desk, "test", partial(_test, desk, wait_seconds=wait_seconds), told)
 
 
-def remove(run: Run, wanted: Wanted) -> Result:
+def remove(run: WorkspacesRun, wanted: Wanted) -> Result:
     """Remove what is ours in each workspace, and take no deliveries any more under its stored secrets."""
     desk = Desk(run, wanted)
     given = sum(row.key in wanted.secrets for row in run.workspaces)
@@ -184,7 +184,9 @@ def _test(desk: Desk, row: WorkspaceRow, *, wait_seconds: float) -> _Report:
     return _Report("failed", {}, look.listed(), (problem,))
 
 
-def _wait(run: Run, find: Callable[[Connection], TestDelivery | None], wait_seconds: float) -> TestDelivery | None:
+def _wait(
+    run: WorkspacesRun, find: Callable[[Connection], TestDelivery | None], wait_seconds: float
+) -> TestDelivery | None:
     """Look again and again until a test has come; in the end whatever else has."""
     give_up_at = min(run.clock.monotonic() + wait_seconds, run.deadline)
     while True:

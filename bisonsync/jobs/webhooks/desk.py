@@ -13,7 +13,7 @@ from bisonsync.api.quoting import quote
 from bisonsync.api.webhooks import NotKnown, WorkspaceHooks
 from bisonsync.errors import BisonsyncError, ConfigError, CredentialsError, GuardRefused
 from bisonsync.models import Webhook
-from bisonsync.run import Run, WorkspaceKey, label
+from bisonsync.run import WorkspaceKey, WorkspacesRun, label
 from bisonsync.store import leases, webhook_secrets
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -91,7 +91,7 @@ class Look:
 class Desk:
     """What all workspaces of a run share; safe to use from many threads."""
 
-    def __init__(self, run: Run, wanted: Wanted) -> None:
+    def __init__(self, run: WorkspacesRun, wanted: Wanted) -> None:
         self.run = run
         self.wanted = wanted
         stored = run.bookkeeping.run(webhook_secrets.list_secrets)
