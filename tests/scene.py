@@ -16,7 +16,7 @@ from cli import Mirror
 from faultproxy import FaultProxy, Victim
 
 from bisonsync.sandbox import Sandbox
-from bisonsync.sandbox.state import Account
+from bisonsync.sandbox.rows import Account
 
 SUMMED = ("accounts_read", "inserted", "updated", "unchanged", "removed", "restored", "invalid")
 CHANGES = ("inserted", "updated", "restored", "removed")
@@ -97,16 +97,16 @@ class Scene:
             world = self.sandbox.world
             back, self.gone = self.gone, []
             for workspace in list(world.workspaces.values()):
-                for account_id in workspace.order()[1:4]:
+                for account_id in workspace.accounts.order()[1:4]:
                     account = workspace.accounts[account_id]
                     world.change(account_id, workspace_id=workspace.id, emails_sent_count=account.emails_sent_count + 1)
-                leaving = workspace.order()[-1]
-                self.gone.append((workspace.id, workspace.pop(leaving)))
+                leaving = workspace.accounts.order()[-1]
+                self.gone.append((workspace.id, workspace.accounts.take(leaving)))
                 fresh = next(iter(workspace.accounts.values()))
                 number = world.new_account_id()
-                workspace.put(fresh._replace(id=number, email=f"new{number}@example.com"))
+                workspace.accounts.put(fresh._replace(id=number, email=f"new{number}@example.com"))
             for workspace_id, account in back:
-                world.workspaces[workspace_id].put(account)
+                world.workspaces[workspace_id].accounts.put(account)
 
     def one(self, query: str, *values: object) -> Any:
         """The first column of the first row."""

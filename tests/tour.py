@@ -210,10 +210,10 @@ class _Guide:
         with self._sandbox.lock:
             world = self._sandbox.world
             for workspace in world.workspaces.values():
-                for account_id in workspace.order()[:2]:
+                for account_id in workspace.accounts.order()[:2]:
                     sent = workspace.accounts[account_id].emails_sent_count
                     world.change(account_id, workspace_id=workspace.id, emails_sent_count=sent + 3, name="Ann \\ Ö'k")
-                workspace.pop(workspace.order()[-1])
+                workspace.accounts.take(workspace.accounts.order()[-1])
 
     def _doors(self) -> None:
         """As any other program's session calls them, with the settings that its sessions begin with."""

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from bisonsync.sandbox import seed
-from bisonsync.sandbox.state import COUNTERS, World
+from bisonsync.sandbox.rows import COUNTERS
+from bisonsync.sandbox.state import World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def _pick(random_: random.Random, ids: list[int], wanted: int) -> list[int]:
 def _grow(world: World, random_: random.Random, step: Advance) -> int:
     days, grown, ended = step.minutes / 1440, 0, world.now
     for workspace in world.workspaces.values():
-        for account_id in reversed(workspace.order()):
+        for account_id in reversed(workspace.accounts.order()):
             account = workspace.accounts[account_id]
             if not account.is_connected or random_.random() >= step.active:
                 continue

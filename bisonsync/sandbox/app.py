@@ -19,7 +19,7 @@ from bisonsync.sandbox.happenings import Watcher
 from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer, Request
 from bisonsync.sandbox.seed import make_world
-from bisonsync.sandbox.state import Token
+from bisonsync.sandbox.workspaces import Token
 
 
 def _utc_now() -> datetime:

@@ -8,8 +8,10 @@ from typing import Any
 
 from bisonsync.sandbox import seed
 from bisonsync.sandbox.happenings import Watcher
+from bisonsync.sandbox.rows import Account
 from bisonsync.sandbox.samples import EVENT_TYPES
-from bisonsync.sandbox.state import Account, Workspace, World
+from bisonsync.sandbox.state import World
+from bisonsync.sandbox.workspaces import Workspace
 
 _MIX = {
     "email_sent": 92.0,
@@ -58,7 +60,7 @@ def make_events(
     else:
         homes = [world.workspaces[workspace]] if workspace is not None else list(world.workspaces.values())
     kinds = [type] * count if type else random_.choices(list(_MIX), list(_MIX.values()), k=count)
-    places = [(home, number) for home in homes for number in (home.order() if account is None else [account])]
+    places = [(home, number) for home in homes for number in (home.accounts.order() if account is None else [account])]
     made = Counter[str]()
     with world.hooks.batch():
         for kind in kinds:

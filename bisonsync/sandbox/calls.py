@@ -11,7 +11,8 @@ from typing import Any, cast
 from bisonsync.sandbox import pages
 from bisonsync.sandbox.config import Config
 from bisonsync.sandbox.http import Answer, Request
-from bisonsync.sandbox.state import Token, Workspace, World
+from bisonsync.sandbox.state import World
+from bisonsync.sandbox.workspaces import Token, Workspace
 
 
 class Refused(Exception):

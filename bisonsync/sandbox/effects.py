@@ -50,7 +50,8 @@ from bisonsync.sandbox import seed
 from bisonsync.sandbox.faults import Fault, FaultBook, Target
 from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer
-from bisonsync.sandbox.state import Token, World
+from bisonsync.sandbox.state import World
+from bisonsync.sandbox.workspaces import Token
 
 _MESSAGES = {
     401: {"message": "Unauthenticated."},
@@ -253,7 +254,7 @@ def shift_rows(fault: Fault, world: World, workspace_id: int | None) -> None:
     workspace = world.workspaces.get(workspace_id or 0)
     if workspace is None:
         return
-    for account_id in workspace.order()[: fault.remove]:
+    for account_id in workspace.accounts.order()[: fault.remove]:
         world.take(workspace, account_id)
     random_ = world.rng("shift", world.next_account_id)
     for _ in range(fault.insert):

@@ -7,7 +7,10 @@ from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
 from bisonsync.sandbox.hooks import Happening
-from bisonsync.sandbox.state import COUNTERS, Account, Workspace, World, shares_by_day
+from bisonsync.sandbox.moments import shares_by_day
+from bisonsync.sandbox.rows import COUNTERS, Account
+from bisonsync.sandbox.state import World
+from bisonsync.sandbox.workspaces import Workspace
 
 # The leads of a mailbox are numbered on from its id, so that they need not be kept.
 _LEADS = 100_000

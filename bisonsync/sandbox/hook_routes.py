@@ -10,9 +10,9 @@ from bisonsync.sandbox import pages
 from bisonsync.sandbox.calls import Call, Refused, invalid, no_record, page_answer
 from bisonsync.sandbox.hooks import KEPT, Attempt, Delivery, Event, Newest, Webhook
 from bisonsync.sandbox.http import Answer
+from bisonsync.sandbox.moments import stamp
 from bisonsync.sandbox.payloads import envelope
 from bisonsync.sandbox.samples import EVENT_TYPES, OLDER_HOST, sample
-from bisonsync.sandbox.state import stamp
 
 
 def _known_types(call: Call) -> dict[str, str]:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
-if TYPE_CHECKING:
-    from bisonsync.sandbox.state import Account, Tag
+from bisonsync.sandbox.rows import Account, Tag
 
 KEPT = timedelta(days=10)
 

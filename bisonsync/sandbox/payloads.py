@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from bisonsync.sandbox.hooks import Delivery, Happening
+from bisonsync.sandbox.moments import stamp
 from bisonsync.sandbox.names import FIRST_NAMES, LAST_NAMES
+from bisonsync.sandbox.rows import Account, Tag
 from bisonsync.sandbox.samples import event_object, sample, sample_data
-from bisonsync.sandbox.state import Account, Tag, stamp
 
 _CAMPAIGNS = 3
 

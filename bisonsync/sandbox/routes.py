@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, unquote
 from bisonsync.sandbox import hook_routes, pages
 from bisonsync.sandbox.calls import Call, Handler, Refused, forbidden, invalid, no_record, page_answer, paginate
 from bisonsync.sandbox.http import Answer
-from bisonsync.sandbox.state import SERIES, Account, Tag, Workspace
+from bisonsync.sandbox.rows import SERIES, Account, Tag
+from bisonsync.sandbox.workspaces import Workspace
 
 _STATUSES = ("connected", "not_connected", "pending_move", "pending_deletion")
 
@@ -100,7 +101,7 @@ def _choose(call: Call, *, extra: Callable[[Account], bool] | None = None) -> Se
     """Apply the filters that both lists of mailboxes know; without one the whole list, newest first."""
     search = (call.value("search") or "").lower()
     wanted, unwanted, untagged = call.ids("tag_ids"), call.ids("excluded_tag_ids"), call.flag("without_tags")
-    order = call.workspace.order()
+    order = call.workspace.accounts.order()
     if not (search or wanted or unwanted or untagged or extra):
         return order
 
@@ -129,7 +130,7 @@ def list_sender_emails(call: Call) -> Answer:
     workspace = call.workspace
     if not call.is_plain:
         return page_answer(page, lambda i: workspace.accounts[i].row())
-    rows = b",".join([workspace.body(i) for i in page.ids])
+    rows = b",".join([workspace.accounts.body(i) for i in page.ids])
     tail = json.dumps({"links": page.links, "meta": page.meta}, separators=(",", ":")).encode()
     return Answer(body=b'{"data":[' + rows + b"]," + tail[1:])
 

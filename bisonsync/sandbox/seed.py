@@ -9,8 +9,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from bisonsync.sandbox.moments import stamp
 from bisonsync.sandbox.names import DOMAIN_WORDS, FIRST_NAMES, LAST_NAMES, NAME_WORDS, TRADES
-from bisonsync.sandbox.state import Account, Tag, Workspace, World, rng, stamp
+from bisonsync.sandbox.rows import Account, Tag
+from bisonsync.sandbox.state import World, rng
+from bisonsync.sandbox.workspaces import Workspace
 
 
 class Provider(NamedTuple):
@@ -164,7 +167,7 @@ def _add_settled_account(world: World, workspace: Workspace, random_: random.Ran
     if random_.random() < 0.03:
         account = account._replace(status="Not connected")
     seen = world.now - timedelta(minutes=random_.randint(1, 3000))
-    workspace.put(account._replace(updated_at=max(account.created_at, stamp(seen))))
+    workspace.accounts.put(account._replace(updated_at=max(account.created_at, stamp(seen))))
 
 
 def make_world(

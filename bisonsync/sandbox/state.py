@@ -1,209 +1,21 @@
-"""What the sandbox holds: workspaces, their mailboxes and tags, and the tokens that open them."""
+"""What the sandbox holds: all workspaces with their mailboxes and tags, the tokens, and the time."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bisonsync.sandbox.hooks import HookBook
-
-COUNTERS = (
-    "emails_sent_count",
-    "total_replied_count",
-    "total_opened_count",
-    "unsubscribed_count",
-    "bounced_count",
-    "unique_replied_count",
-    "unique_opened_count",
-    "total_leads_contacted_count",
-    "interested_leads_count",
-)
-
-# The daily series of the API and the counters whose growth they tell.
-SERIES = {
-    "Replied": "total_replied_count",
-    "Total Opens": "total_opened_count",
-    "Unique Opens": "unique_opened_count",
-    "Sent": "emails_sent_count",
-    "Bounced": "bounced_count",
-    "Unsubscribed": "unsubscribed_count",
-    "Interested": "interested_leads_count",
-}
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+from bisonsync.sandbox.moments import stamp
+from bisonsync.sandbox.rows import Account, Tag
+from bisonsync.sandbox.workspaces import Token, Workspace
 
 
 def rng(*parts: object) -> random.Random:
     """Make the generator of one stream of choices: the same parts give the same choices everywhere."""
     return random.Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose, nothing secret depends on it
-
-
-def stamp(moment: datetime) -> str:
-    """Write a moment the way the API does: UTC, six decimals, Z."""
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
-
-
-def shares_by_day(amount: int, began: datetime, ended: datetime) -> dict[date, int]:
-    """Spread an amount evenly over a time, cut at midnight; the parts are whole numbers and add up to it."""
-    shares: dict[date, int] = {}
-    taken, day = 0, began.date()
-    while day < ended.date():
-        midnight = datetime.combine(day + timedelta(days=1), time(), ended.tzinfo)
-        upto = int(amount * ((midnight - began) / (ended - began)))
-        shares[day], taken = upto - taken, upto
-        day += timedelta(days=1)
-    return {**shares, day: amount - taken}
-
-
-class Tag(NamedTuple):
-    """A label of one workspace; the same name has another id in each workspace."""
-
-    id: int
-    name: str
-    default: bool
-
-
-class Account(NamedTuple):
-    """One mailbox with the fields of the API's row, in the API's order. Change it by `World.change`."""
-
-    id: int
-    name: str
-    email: str
-    email_signature: str | None
-    imap_server: str | None
-    imap_port: int | None
-    smtp_server: str | None
-    smtp_port: int | None
-    daily_limit: int
-    type: str
-    status: str
-    warmup_enabled: bool
-    emails_sent_count: int
-    total_replied_count: int
-    total_opened_count: int
-    unsubscribed_count: int
-    bounced_count: int
-    unique_replied_count: int
-    unique_opened_count: int
-    total_leads_contacted_count: int
-    interested_leads_count: int
-    created_at: str
-    updated_at: str
-    tags: tuple[Tag, ...]
-
-    @property
-    def is_connected(self) -> bool:
-        return self.status.lower() == "connected"
-
-    def row(self) -> dict[str, Any]:
-        """Build the row that the API serves."""
-        row = self._asdict()
-        row["tags"] = [tag._asdict() for tag in self.tags]
-        return row
-
-
-@dataclass(slots=True)
-class Workspace:
-    """A client's workspace; `made` counts every mailbox it ever had, so that addresses never repeat."""
-
-    id: int
-    name: str
-    slug: str
-    created_at: str
-    updated_at: str
-    main: bool = False
-    made: int = 0
-    accounts: dict[int, Account] = field(default_factory=dict[int, Account])
-    tags: dict[int, Tag] = field(default_factory=dict[int, Tag])
-    daily: dict[date, dict[int, Counter[str]]] = field(default_factory=dict[date, dict[int, Counter[str]]])
-    """By how much each counter of a mailbox grew on each day while it was here; it outlives the mailbox."""
-    _order: list[int] | None = None
-    _bodies: dict[int, bytes] = field(default_factory=dict[int, bytes])
-
-    def put(self, account: Account) -> None:
-        """Add the account, or replace the one with its id."""
-        if account.id not in self.accounts:
-            self._order = None
-        self.accounts[account.id] = account
-        self._bodies.pop(account.id, None)
-
-    def pop(self, account_id: int) -> Account:
-        self._order = None
-        self._bodies.pop(account_id, None)
-        return self.accounts.pop(account_id)
-
-    def grow(self, account: Account, *, began: datetime, ended: datetime) -> None:
-        """Replace an account and put what its counters gained on the days of that time; a fall is no negative day."""
-        before = self.accounts[account.id]
-        self.put(account)
-        for name in COUNTERS:
-            gained: int = getattr(account, name) - getattr(before, name)
-            for day, share in shares_by_day(gained, began, ended).items() if gained > 0 else ():
-                self.daily.setdefault(day, {}).setdefault(account.id, Counter())[name] += share
-
-    def order(self) -> list[int]:
-        """List the ids as the API orders them, newest first. The list is shared: do not change it."""
-        if self._order is None:
-            self._order = sorted(self.accounts, reverse=True)
-        return self._order
-
-    def body(self, account_id: int) -> bytes:
-        """Serialise one row, once until it changes."""
-        body = self._bodies.get(account_id)
-        if body is None:
-            body = self._bodies[account_id] = _encode(self.accounts[account_id].row()).encode()
-        return body
-
-    def tag_named(self, name: str) -> Tag | None:
-        return next((tag for tag in self.tags.values() if tag.name == name), None)
-
-    @property
-    def webhooks_secret_key(self) -> str:
-        return hashlib.sha256(f"webhooks {self.id} {self.slug}".encode()).hexdigest()[:40]
-
-    def row(self, *, with_secret: bool = False) -> dict[str, Any]:
-        """Build the workspace object ("team" in paths and bodies)."""
-        row: dict[str, Any] = {
-            "id": self.id,
-            "name": self.name,
-            "personal_team": False,
-            "main": self.main,
-            "parent_id": None if self.main else 1,
-            "total_monthly_email_verification_credits": 0,
-            "remaining_monthly_email_verification_credits": 0,
-            "remaining_email_verification_credits": 0,
-            "total_email_verification_credits": 0,
-            "sender_email_limit": 100000,
-            "warmup_limit": 100000,
-            "warmup_filter_phrase": None,
-            "sender_email_limit_disabled": False,
-            "has_access_to_warmup": True,
-            "has_access_to_healthcheck": False,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        }
-        if with_secret:
-            row["webhooks_secret_key"] = self.webhooks_secret_key
-        return row
-
-
-@dataclass(slots=True)
-class Token:
-    """A bearer token. A super-admin token has no workspace: it acts where its user is at that moment."""
-
-    id: int
-    plain: str
-    name: str
-    kind: Literal["super-admin", "api-user"]
-    workspace_id: int | None
-    created_at: str
-    revoked: bool = False
 
 
 Watch = Callable[[Workspace, Account | None, Account | None, datetime, datetime], None]
@@ -299,7 +111,7 @@ class World:
 
     def add(self, workspace: Workspace, account: Account) -> None:
         """Let an account come into a workspace."""
-        workspace.put(account)
+        workspace.accounts.put(account)
         self.watch(workspace, None, account, self.now, self.now)
 
     def remove(self, account_id: int) -> Account:
@@ -308,7 +120,7 @@ class World:
 
     def take(self, workspace: Workspace, account_id: int) -> Account:
         """Take an account out of this workspace, though others may hold it as well."""
-        account = workspace.pop(account_id)
+        account = workspace.accounts.take(account_id)
         self.watch(workspace, account, None, self.now, self.now)
         return account
 
@@ -389,4 +201,4 @@ class World:
 
     def truth(self) -> Mapping[int, list[dict[str, Any]]]:
         """Return every account's row per workspace, newest first: what a flawless walk would read."""
-        return {w.id: [w.accounts[i].row() for i in w.order()] for w in self.workspaces.values()}
+        return {w.id: [w.accounts[i].row() for i in w.accounts.order()] for w in self.workspaces.values()}

@@ -510,7 +510,7 @@ def test_an_account_that_comes_back_is_restored(office: Office) -> None:
     office.sandbox.world.remove(account.id)
     office.poll()
 
-    office.sandbox.world.workspaces[1].put(account)
+    office.sandbox.world.workspaces[1].accounts.put(account)
     outcome = office.poll()
 
     assert (outcome.counts["restored"], outcome.counts["inserted"]) == (1, 0)

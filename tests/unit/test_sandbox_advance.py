@@ -10,7 +10,7 @@ from sandbox_asking import walk, walk_by_cursor
 from bisonsync.sandbox import Advance, Config
 from bisonsync.sandbox.advance import advance, advance_from, change_some
 from bisonsync.sandbox.app import App
-from bisonsync.sandbox.state import COUNTERS
+from bisonsync.sandbox.rows import COUNTERS
 
 QUIET = {"active": 0.0, "come": 0, "go": 0, "disconnect": 0, "reconnect": 0, "move": 0, "retag": 0}
 SOME = st.none() | st.integers(0, 4)
@@ -121,7 +121,7 @@ def test_no_more_happens_than_can(app: App) -> None:
 
 
 def test_a_moved_account_keeps_its_id_and_takes_tags_of_its_new_workspace(app: App) -> None:
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
     app.world.retag(account_id, ["Google", "Very own"])
 
     moved = app.world.move(account_id, 3)
@@ -143,7 +143,7 @@ def test_a_move_always_leads_elsewhere() -> None:
 
 
 def test_a_move_to_where_it_is_loses_nothing(app: App) -> None:
-    account = app.world.workspaces[1].accounts[app.world.workspaces[1].order()[0]]
+    account = app.world.workspaces[1].accounts[app.world.workspaces[1].accounts.order()[0]]
 
     assert app.world.move(account.id, 1) == account
     assert app.world.workspaces[1].accounts[account.id] == account
@@ -151,7 +151,7 @@ def test_a_move_to_where_it_is_loses_nothing(app: App) -> None:
 
 @pytest.mark.parametrize("new_id", [True, False])
 def test_the_same_mailbox_can_be_in_two_workspaces(app: App, new_id: bool) -> None:
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
 
     copy = app.world.copy_to(account_id, 2, new_id=new_id)
 

@@ -135,7 +135,7 @@ def test_tokens_are_made_and_revoked(app: App) -> None:
 
 
 def test_single_accounts_change_move_double_and_go(app: App) -> None:
-    first, second, third, fourth = app.world.workspaces[1].order()[:4]
+    first, second, third, fourth = app.world.workspaces[1].accounts.order()[:4]
 
     control(app, "accounts/set", {"id": first, "set": {"status": "Failed", "tags": ["Google", "New"]}})
     control(app, "accounts/move", {"id": second, "to": 3})

@@ -178,7 +178,7 @@ def test_what_happens_to_accounts_is_told(app: App, step: dict[str, int], expect
 
 
 def test_a_moved_account_leaves_one_workspace_and_comes_into_the_other(app: App) -> None:
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
 
     app.world.move(account_id, 3)
 
@@ -189,7 +189,7 @@ def test_a_moved_account_leaves_one_workspace_and_comes_into_the_other(app: App)
 
 
 def test_tags_that_come_and_go_are_told_one_by_one(app: App) -> None:
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
     app.world.retag(account_id, ["Google", "One"])
     app.world.hooks.events.clear()
 
@@ -204,7 +204,7 @@ def test_tags_that_come_and_go_are_told_one_by_one(app: App) -> None:
 
 
 def test_nobody_unsubscribes_twice(app: App) -> None:
-    account = app.world.workspaces[1].accounts[app.world.workspaces[1].order()[0]]
+    account = app.world.workspaces[1].accounts[app.world.workspaces[1].accounts.order()[0]]
     for more in (3, 5):
         app.world.change(account.id, unsubscribed_count=account.unsubscribed_count + more)
 
@@ -213,7 +213,7 @@ def test_nobody_unsubscribes_twice(app: App) -> None:
 
 def test_two_changes_at_the_same_moment_can_be_told_apart(app: App) -> None:
     """The time of the last change is all that tells one disconnect from another."""
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
     for status in ("Not connected", "Connected") * 3:
         body = {"id": account_id, "set": {"status": status}}
         read(ask(app, "/_sandbox/accounts/set", None, method="POST", body=body))
@@ -227,7 +227,7 @@ def test_two_changes_at_the_same_moment_can_be_told_apart(app: App) -> None:
 def test_what_changes_no_counter_and_no_state_is_no_event(app: App) -> None:
     change_some(app.world, count=5, only_updated_at=True)
     app.world.rename(1, "Other")
-    account_id = app.world.workspaces[1].order()[0]
+    account_id = app.world.workspaces[1].accounts.order()[0]
     app.world.change(account_id, daily_limit=3, emails_sent_count=0, name="Other Name")
 
     assert payloads(app) == []
@@ -249,7 +249,7 @@ def outline(payload: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_each_type_can_be_had_by_the_number(app: App, kind: str) -> None:
-    for account_id in app.world.workspaces[2].order()[:6]:
+    for account_id in app.world.workspaces[2].accounts.order()[:6]:
         app.world.change(account_id, status="Not connected")
     app.world.hooks.events.clear()
     before = app.world.truth()
@@ -291,7 +291,7 @@ def test_a_burst_ends_when_nobody_is_left(app: App) -> None:
 
 
 def test_a_burst_can_be_of_one_account(app: App) -> None:
-    account_id = app.world.workspaces[2].order()[3]
+    account_id = app.world.workspaces[2].accounts.order()[3]
 
     burst(app, "email_sent", count=5, account=account_id)
 

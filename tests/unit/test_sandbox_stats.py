@@ -11,7 +11,8 @@ from sandbox_asking import SUPER_ADMIN, ask, read
 from bisonsync.sandbox import Advance, Config, Fault
 from bisonsync.sandbox.advance import advance, change_some
 from bisonsync.sandbox.app import App
-from bisonsync.sandbox.state import SERIES, shares_by_day
+from bisonsync.sandbox.moments import shares_by_day
+from bisonsync.sandbox.rows import SERIES
 
 STATS = "/api/campaign-events/stats"
 QUIET = {"come": 0, "go": 0, "disconnect": 0, "reconnect": 0, "move": 0, "retag": 0}
@@ -47,7 +48,7 @@ def gained(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def test_a_mailbox_gained_what_its_counters_gained(app: App) -> None:
-    chosen = app.world.workspaces[1].order()[:3]
+    chosen = app.world.workspaces[1].accounts.order()[:3]
     before, all_before = counters(app, *chosen), counters(app)
 
     for _ in range(3):
@@ -93,7 +94,7 @@ def test_shares_follow_the_time_of_each_day() -> None:
 
 
 def test_changes_count_on_their_day_and_a_fall_counts_nothing(app: App) -> None:
-    account = app.world.workspaces[1].order()[0]
+    account = app.world.workspaces[1].accounts.order()[0]
     app.world.change(account, emails_sent_count=500, bounced_count=9)
     sent = series(app, account)["Sent"]["2026-01-05"]
 
@@ -106,9 +107,9 @@ def test_changes_count_on_their_day_and_a_fall_counts_nothing(app: App) -> None:
 
 
 def test_the_past_of_a_mailbox_stays_where_it_was(app: App) -> None:
-    account = app.world.workspaces[1].order()[0]
+    account = app.world.workspaces[1].accounts.order()[0]
     app.world.change(account, emails_sent_count=app.world.workspaces[1].accounts[account].emails_sent_count + 7)
-    gone = app.world.workspaces[1].order()[1]
+    gone = app.world.workspaces[1].accounts.order()[1]
     app.world.change(gone, emails_sent_count=app.world.workspaces[1].accounts[gone].emails_sent_count + 5)
 
     app.world.move(account, 2)
@@ -122,7 +123,7 @@ def test_the_past_of_a_mailbox_stays_where_it_was(app: App) -> None:
 
 def test_other_ids_and_campaigns_have_nothing(app: App) -> None:
     change_some(app.world, percent=100)
-    elsewhere = app.world.workspaces[2].order()[0]
+    elsewhere = app.world.workspaces[2].accounts.order()[0]
 
     assert totals(app, elsewhere) == totals(app, 99_999) == dict.fromkeys(SERIES, 0)
     answer = read(ask(app, f"{STATS}?start_date=2026-01-05&end_date=2026-01-05&campaign_ids[]=4"))
@@ -143,7 +144,7 @@ def test_a_host_may_ignore_the_filter_or_lack_the_route(app: App) -> None:
     whole = totals(app)
 
     app.config = Config(daily_stats="whole")
-    assert totals(app, app.world.workspaces[1].order()[0]) == whole
+    assert totals(app, app.world.workspaces[1].accounts.order()[0]) == whole
 
     app.config = Config(daily_stats="none")
     answer = ask(app, f"{STATS}?start_date=2026-01-05&end_date=2026-01-05")
