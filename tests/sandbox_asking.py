@@ -13,6 +13,7 @@ from bisonsync.sandbox.payloads import body_of
 
 SUPER_ADMIN = Config().super_admin_token
 LIST = "/api/sender-emails"
+CAMPAIGNS = "/api/campaigns"
 
 
 def ask(
@@ -51,12 +52,12 @@ def walk(app: App, token: str = SUPER_ADMIN, target: str = f"{LIST}?x=1") -> lis
     return rows
 
 
-def walk_by_cursor(app: App, token: str = SUPER_ADMIN) -> list[dict[str, Any]]:
-    """Read the list of mailboxes along its cursors."""
+def walk_by_cursor(app: App, token: str = SUPER_ADMIN, target: str = LIST) -> list[dict[str, Any]]:
+    """Read a list along its cursors."""
     rows: list[dict[str, Any]] = []
     cursor: str | None = ""
     while cursor is not None:
-        answer = read(ask(app, f"{LIST}?pagination_type=cursor&cursor={cursor}", token))
+        answer = read(ask(app, f"{target}?pagination_type=cursor&cursor={cursor}", token))
         rows += answer["data"]
         cursor = answer["meta"]["next_cursor"]
     return rows

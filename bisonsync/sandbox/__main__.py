@@ -43,10 +43,11 @@ _CONTROLS = """while it runs, by POST of a JSON object to URL/_sandbox/NAME:
   advance            {"minutes": 60}: time passes, mails are sent
   faults             {"kind": "status", "status": 503, "times": 2}; faults/clear
   accounts/remove    {"id": 1300}; accounts/set, accounts/move, accounts/copy
+  campaigns/set      {"id": 301, "set": {"status": "paused"}}; campaigns/remove
   events             {"type": "lead_replied", "count": 5, "workspace": 1}; without a type a usual mix
   workspaces/rename  {"id": 1, "name": "New"}; workspaces/open, workspaces/close
   tokens/revoke      {"id": 2}
-  GET state, GET accounts; any other NAME answers with the list of all"""
+  GET state, GET accounts, GET campaigns; any other NAME answers with the list of all"""
 
 
 def _announce(sandbox: Sandbox, *, with_tokens: bool, as_json: bool) -> None:

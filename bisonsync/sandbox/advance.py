@@ -1,4 +1,7 @@
-"""Moves time on: counters grow; accounts come, go, disconnect, reconnect, move and are re-tagged; names change."""
+"""Moves time on: counters grow; accounts come, go, disconnect, reconnect, move and are re-tagged; names change.
+
+Campaigns come, go, pause and resume beside them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from bisonsync.sandbox import seed
+from bisonsync.sandbox.campaigns import advance_campaigns
 from bisonsync.sandbox.rows import COUNTERS
 from bisonsync.sandbox.state import World
 
@@ -17,7 +21,8 @@ from bisonsync.sandbox.state import World
 class Advance:
     """How long a step is and how many accounts each thing happens to; None: a share of all that fits the time.
 
-    `active` is the share of connected accounts that send in the step.
+    `active` is the share of connected accounts, and of active campaigns, that send in the step; `campaigns_turn`
+    campaigns are paused, or go on if they are.
     """
 
     minutes: float = 60.0
@@ -29,6 +34,9 @@ class Advance:
     move: int | None = None
     retag: int | None = None
     rename: int = 0
+    campaigns_come: int | None = None
+    campaigns_go: int | None = None
+    campaigns_turn: int | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -147,6 +155,7 @@ def _advance(world: World, step: Advance) -> dict[str, int]:
         "move": len(moved),
         "retag": len(retagged),
         "rename": min(step.rename, len(world.workspaces)),
+        **advance_campaigns(world, step),
     }
 
 
@@ -158,25 +167,29 @@ def change_some(
     workspace_id: int | None = None,
     only_updated_at: bool = False,
     seed_: int = 0,
+    campaigns: bool = False,
 ) -> list[int]:
-    """Change exactly that share (rounded) or number of accounts and return their ids.
+    """Change exactly that share (rounded) or number of accounts, or of campaigns, and return their ids.
 
-    Each chosen account sent at least one mail more; with `only_updated_at` nothing but that field moves.
+    Each that is chosen sent at least one mail more; with `only_updated_at` nothing but that field moves.
     """
     if (percent is None) == (count is None):
         raise ValueError("give either percent or count")
     homes = [world.workspaces[workspace_id]] if workspace_id is not None else list(world.workspaces.values())
-    ids = [account_id for workspace in homes for account_id in workspace.accounts]
+    ids = [row_id for workspace in homes for row_id in (workspace.campaigns if campaigns else workspace.accounts)]
     wanted = round(len(ids) * percent / 100) if percent is not None else (count or 0)
     if wanted > len(ids):
-        raise ValueError(f"there are only {len(ids)} accounts")
+        raise ValueError(f"there are only {len(ids)} {'campaigns' if campaigns else 'accounts'}")
     world.steps += 1
     random_ = world.rng("change", world.steps, seed_)
     world.pass_time(1)
     chosen = sorted(_pick(random_, ids, wanted))
     with world.hooks.batch():
         for workspace in homes:
-            for account_id in (i for i in chosen if i in workspace.accounts):
+            for campaign_id in (i for i in chosen if campaigns and i in workspace.campaigns):
+                sent = workspace.campaigns[campaign_id].emails_sent + random_.randint(1, 9)
+                world.change_campaign(campaign_id, **({} if only_updated_at else {"emails_sent": sent}))
+            for account_id in (i for i in chosen if not campaigns and i in workspace.accounts):
                 account = workspace.accounts[account_id]
                 more = {} if only_updated_at else {COUNTERS[0]: account.emails_sent_count + random_.randint(1, 9)}
                 world.change(account_id, workspace_id=workspace.id, **more)

@@ -71,6 +71,7 @@ class App:
                 seed=config.seed,
                 workspaces=config.workspaces,
                 accounts=config.accounts,
+                campaigns=config.campaigns_made,
                 skew=config.skew,
                 start=self._now() if config.clock == "real" else config.start,
                 real=self._now if config.clock == "real" else None,

@@ -48,6 +48,8 @@ class Config:
     seed: int = 1
     workspaces: int = 27
     accounts: int = 4050
+    campaigns: int | None = None
+    """None: one for each workspace and each fifteen mailboxes."""
     skew: tuple[float, ...] = (0.395, 0.107)
     start: datetime = datetime(2026, 1, 5, 9, tzinfo=UTC)
     clock: Clock = "own"
@@ -78,7 +80,7 @@ class Config:
     deliver_anywhere: bool = False
 
     def __post_init__(self) -> None:
-        for name in _NUMBERS:
+        for name in _NUMBERS if self.campaigns is None else ("campaigns", *_NUMBERS):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
                 raise ValueError(f"{name} is a number from 0 up, not {number!r}")
@@ -88,8 +90,15 @@ class Config:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
 
+    @property
+    def campaigns_made(self) -> int:
+        """How many campaigns the world begins with."""
+        return self.workspaces + self.accounts // 15 if self.campaigns is None else self.campaigns
 
-_MAKING = frozenset({"seed", "workspaces", "accounts", "skew", "start", "clock", "super_admin_token", "faults"})
+
+_MAKING = frozenset(
+    {"seed", "workspaces", "accounts", "campaigns", "skew", "start", "clock", "super_admin_token", "faults"}
+)
 MOODS = tuple(f.name for f in fields(Config) if f.name not in _MAKING)
 
 

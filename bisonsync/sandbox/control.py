@@ -34,6 +34,7 @@ def summary(app: App) -> dict[str, Any]:
                 "name": w.name,
                 "accounts": len(w.accounts),
                 "connected": sum(a.is_connected for a in w.accounts.values()),
+                "campaigns": len(w.campaigns),
                 "pages": max(1, -(-len(w.accounts) // PER_PAGE)),
                 "requests": app.counters.summary_of(w.id),
             }
@@ -68,13 +69,17 @@ def _truth(app: App, values: Mapping[str, Any]) -> Any:
     return {str(workspace_id): rows for workspace_id, rows in app.world.truth().items()}
 
 
+def _campaigns(app: App, values: Mapping[str, Any]) -> Any:
+    return {str(workspace_id): rows for workspace_id, rows in app.world.campaigns().items()}
+
+
 def _advance(app: App, values: Mapping[str, Any]) -> Any:
     return advance(app.world, advance_from(values))
 
 
 def _change(app: App, values: Mapping[str, Any]) -> Any:
     names = {"percent": "percent", "count": "count", "workspace": "workspace_id", "only_updated_at": "only_updated_at"}
-    names["seed"] = "seed_"
+    names |= {"seed": "seed_", "campaigns": "campaigns"}
     unknown = sorted(set(values) - set(names))
     if unknown:
         raise ValueError(f"unknown {', '.join(unknown)}; a change has {', '.join(names)}")
@@ -104,12 +109,12 @@ def _forget(app: App, values: Mapping[str, Any]) -> Any:
 
 
 def _reset(app: App, values: Mapping[str, Any]) -> Any:
-    making = {name: values[name] for name in ("seed", "workspaces", "accounts") if name in values}
+    making = {name: values[name] for name in ("seed", "workspaces", "accounts", "campaigns") if name in values}
     if "skew" in values:
         making["skew"] = tuple(values["skew"])
     unknown = sorted(set(values) - {*making, "skew"})
     if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)}; a reset takes seed, workspaces, accounts, skew")
+        raise ValueError(f"unknown {', '.join(unknown)}; a reset takes seed, workspaces, accounts, campaigns, skew")
     app.reset(replace(app.config, **making))
     return summary(app)
 
@@ -142,6 +147,17 @@ def _move_account(app: App, values: Mapping[str, Any]) -> Any:
 
 def _copy_account(app: App, values: Mapping[str, Any]) -> Any:
     return app.world.copy_to(int(values["id"]), int(values["to"]), new_id=bool(values.get("new_id", True))).row()
+
+
+def _set_campaign(app: App, values: Mapping[str, Any]) -> Any:
+    fields = dict(values["set"])
+    if "id" in fields:
+        raise ValueError("the id of a campaign stays what it is")
+    return app.world.change_campaign(int(values["id"]), **fields).row()
+
+
+def _remove_campaign(app: App, values: Mapping[str, Any]) -> Any:
+    return app.world.remove_campaign(int(values["id"])).row()
 
 
 def _open_workspace(app: App, values: Mapping[str, Any]) -> Any:
@@ -183,6 +199,7 @@ def _refuse(app: App, values: Mapping[str, Any]) -> Any:
 _ACTIONS: Mapping[tuple[str, str], Callable[[App, Any], Any]] = {
     ("GET", "state"): lambda app, _: summary(app),
     ("GET", "accounts"): _truth,
+    ("GET", "campaigns"): _campaigns,
     ("POST", "advance"): _advance,
     ("POST", "change"): _change,
     ("POST", "events"): make_events,
@@ -197,6 +214,8 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[App, Any], Any]] = {
     ("POST", "accounts/remove"): _remove_account,
     ("POST", "accounts/move"): _move_account,
     ("POST", "accounts/copy"): _copy_account,
+    ("POST", "campaigns/set"): _set_campaign,
+    ("POST", "campaigns/remove"): _remove_campaign,
     ("POST", "workspaces/open"): _open_workspace,
     ("POST", "workspaces/close"): _close_workspace,
     ("POST", "workspaces/rename"): _rename_workspace,

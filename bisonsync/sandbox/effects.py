@@ -28,6 +28,7 @@ The world moves:
 
 * `switch`   the super-admin's user goes to workspace `to`     * `identity` the api token acts in workspace `to`
 * `shift`    after the page was served, `insert` newest and `remove` newest accounts of that workspace
+             (with `path` /api/campaigns: campaigns)
 
 The delivery of a webhook goes wrong; `event` chooses the type, `path` where to, `workspace` whose
 
@@ -46,7 +47,7 @@ from email.utils import formatdate
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from bisonsync.sandbox import seed
+from bisonsync.sandbox import campaigns, seed
 from bisonsync.sandbox.faults import Fault, FaultBook, Target
 from bisonsync.sandbox.hooks import Delivery
 from bisonsync.sandbox.http import Answer
@@ -250,12 +251,18 @@ def damage_webhooks(book: FaultBook, deliveries: list[Delivery], world: World) -
 
 
 def shift_rows(fault: Fault, world: World, workspace_id: int | None) -> None:
-    """Remove and add the newest accounts of a workspace, so that the rows of later pages move."""
+    """Remove and add the newest rows of a workspace's list, so that the rows of later pages move."""
     workspace = world.workspaces.get(workspace_id or 0)
     if workspace is None:
         return
+    random_ = world.rng("shift", world.next_account_id, *([world.next_campaign_id] if fault.is_of_campaigns else []))
+    if fault.is_of_campaigns:
+        for campaign_id in workspace.campaigns.order()[: fault.remove]:
+            world.remove_campaign(campaign_id)
+        for _ in range(fault.insert):
+            campaigns.new_campaign(world, workspace, random_, created=world.now)
+        return
     for account_id in workspace.accounts.order()[: fault.remove]:
         world.take(workspace, account_id)
-    random_ = world.rng("shift", world.next_account_id)
     for _ in range(fault.insert):
         seed.new_account(world, workspace, random_, created=world.now)

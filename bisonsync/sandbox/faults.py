@@ -92,6 +92,10 @@ class Fault:
             if not _has_type(getattr(self, f.name), str(f.type)):
                 raise ValueError(f"{f.name} of a fault is {f.type}, not {getattr(self, f.name)!r}")
 
+    @property
+    def is_of_campaigns(self) -> bool:
+        return self.path.startswith("/api/campaigns")
+
 
 def _has_type(value: Any, type_name: str) -> bool:
     if value is None:

@@ -63,6 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     world.add_argument("--seed", type=int, default=default.seed, help="same seed, same data")
     world.add_argument("--workspaces", type=int, default=default.workspaces, metavar="N")
     world.add_argument("--accounts", type=int, default=default.accounts, metavar="N", help="in all workspaces together")
+    world.add_argument("--campaigns", type=int, metavar="N", help="in all together; else one for each 15 accounts")
     world.add_argument(
         "--skew",
         type=_skew,
@@ -142,6 +143,7 @@ def config_from(options: argparse.Namespace) -> Config:
         seed=options.seed,
         workspaces=options.workspaces,
         accounts=options.accounts,
+        campaigns=options.campaigns,
         skew=options.skew,
         start=options.start,
         clock=options.clock,

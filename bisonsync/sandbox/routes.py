@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
-from bisonsync.sandbox import hook_routes, pages
-from bisonsync.sandbox.calls import Call, Handler, Refused, forbidden, invalid, no_record, page_answer, paginate
+from bisonsync.sandbox import hook_routes, list_routes, pages
+from bisonsync.sandbox.calls import Call, Handler, Refused, forbidden, invalid, no_record, page_answer
 from bisonsync.sandbox.http import Answer
-from bisonsync.sandbox.rows import SERIES, Account, Tag
+from bisonsync.sandbox.rows import SERIES
 from bisonsync.sandbox.workspaces import Workspace
-
-_STATUSES = ("connected", "not_connected", "pending_move", "pending_deletion")
 
 
 def get_user(call: Call) -> Answer:
@@ -97,107 +94,6 @@ def mint_token(call: Call) -> Answer:
     return Answer(payload={"data": data})
 
 
-def _choose(call: Call, *, extra: Callable[[Account], bool] | None = None) -> Sequence[int]:
-    """Apply the filters that both lists of mailboxes know; without one the whole list, newest first."""
-    search = (call.value("search") or "").lower()
-    wanted, unwanted, untagged = call.ids("tag_ids"), call.ids("excluded_tag_ids"), call.flag("without_tags")
-    order = call.workspace.accounts.order()
-    if not (search or wanted or unwanted or untagged or extra):
-        return order
-
-    def fits(account: Account) -> bool:
-        tags = {tag.id for tag in account.tags}
-        return (
-            (not search or search in account.email or search in account.name.lower())
-            and (not wanted or bool(tags & wanted))
-            and not tags & unwanted
-            and not (untagged and tags)
-            and (extra is None or extra(account))
-        )
-
-    return [i for i in order if fits(call.workspace.accounts[i])]
-
-
-def list_sender_emails(call: Call) -> Answer:
-    status = call.value("status")
-    if status and status not in _STATUSES:
-        raise invalid("status", "The selected status is invalid.")
-
-    def has_status(account: Account) -> bool:
-        return account.status.lower().replace(" ", "_") == status
-
-    page = paginate(call, _choose(call, extra=has_status if status else None))
-    workspace = call.workspace
-    if not call.is_plain:
-        return page_answer(page, lambda i: workspace.accounts[i].row())
-    rows = b",".join([workspace.accounts.body(i) for i in page.ids])
-    tail = json.dumps({"links": page.links, "meta": page.meta}, separators=(",", ":")).encode()
-    return Answer(body=b'{"data":[' + rows + b"]," + tail[1:])
-
-
-def _named_account(call: Call) -> Account:
-    key = unquote(call.args[0]).lower()
-    accounts = call.workspace.accounts
-    number = pages.read_number(key)
-    found = accounts.get(number) if number else next((a for a in accounts.values() if a.email == key), None)
-    if found is None:
-        raise no_record("sender_email", key)
-    return found
-
-
-def get_sender_email(call: Call) -> Answer:
-    return Answer(payload={"data": _named_account(call).row()})
-
-
-def list_tags(call: Call) -> Answer:
-    def row(tag: Tag) -> dict[str, Any]:
-        created = call.workspace.created_at
-        return {**tag._asdict(), "created_at": created, "updated_at": created}
-
-    return Answer(payload={"data": [row(tag) for tag in call.workspace.tags.values()]})
-
-
-def _warmup_row(account: Account, days: int) -> dict[str, Any]:
-    sent = days * (account.id % 30 + 5) if account.warmup_enabled else 0
-    return {
-        "id": account.id,
-        "email": account.email,
-        "name": account.name,
-        "domain": account.email.partition("@")[2],
-        "tags": [tag._asdict() for tag in account.tags],
-        "warmup_emails_sent": sent,
-        "warmup_replies_received": sent * 3 // 10,
-        "warmup_emails_saved_from_spam": sent // 12,
-        "warmup_score": round(100 - account.id % 37 * 0.5, 1) if account.warmup_enabled else 0,
-        "warmup_bounces_received_count": account.id % 3,
-        "warmup_bounces_caused_count": 0,
-        "warmup_disabled_for_bouncing_count": 0,
-    }
-
-
-def _days(call: Call) -> int:
-    """Count the days from start_date to end_date; absent they are the last ten days."""
-    found: dict[str, date] = {}
-    for name in ("start_date", "end_date"):
-        try:
-            found[name] = date.fromisoformat(call.value(name) or "")
-        except ValueError:
-            if call.value(name):
-                raise invalid(name, f"The {name.replace('_', ' ')} is not a valid date.") from None
-    today = call.world.now.date()
-    return max(0, (found.get("end_date", today) - found.get("start_date", today)).days) + 1 if found else 11
-
-
-def list_warmup(call: Call) -> Answer:
-    status, days = call.value("warmup_status"), _days(call)
-
-    def has_status(account: Account) -> bool:
-        return account.warmup_enabled == (status == "enabled")
-
-    page = paginate(call, _choose(call, extra=has_status if status else None))
-    return page_answer(page, lambda i: _warmup_row(call.workspace.accounts[i], days))
-
-
 _COLORS = ("#f54842", "#00E396", "#00B8D9", "#008FFB", "#FEB019", "#775DD0", "#3F51B5")
 _LONGEST_SERIES_DAYS = 3660
 
@@ -225,7 +121,7 @@ def list_daily_stats(call: Call) -> Answer:
     days = _range(call)
     wanted = call.ids("sender_email_ids") if call.config.daily_stats == "filtered" else set[int]()
     totals = {day: Counter[str]() for day in days}
-    # Nothing in here belongs to a campaign.
+    # No mail in here belongs to a campaign.
     for day in () if call.ids("campaign_ids") else days:
         gained = call.workspace.daily.get(day, {})
         for account_id in wanted & gained.keys() if wanted else gained.keys():
@@ -253,9 +149,10 @@ _EXACT = {
         Route("/api/workspaces/v1.1", {"GET": list_workspaces}, is_list=True),
         Route("/api/workspaces/switch-workspace", {"POST": switch_workspace}),
         Route("/api/workspaces/v1.1/switch-workspace", {"POST": switch_workspace}),
-        Route("/api/sender-emails", {"GET": list_sender_emails}, is_list=True),
-        Route("/api/tags", {"GET": list_tags}, is_list=True),
-        Route("/api/warmup/sender-emails", {"GET": list_warmup}, is_list=True),
+        Route("/api/sender-emails", {"GET": list_routes.list_sender_emails}, is_list=True),
+        Route("/api/campaigns", {"GET": list_routes.list_campaigns}, is_list=True),
+        Route("/api/tags", {"GET": list_routes.list_tags}, is_list=True),
+        Route("/api/warmup/sender-emails", {"GET": list_routes.list_warmup}, is_list=True),
         Route("/api/campaign-events/stats", {"GET": list_daily_stats}),
         Route("/api/webhook-url", {"GET": hook_routes.list_webhooks, "POST": hook_routes.add_webhook}, is_list=True),
         Route("/api/webhook-events/event-types", {"GET": hook_routes.list_event_types}),
@@ -267,7 +164,8 @@ _EXACT = {
 _VARYING = [
     (re.compile(re.sub(r"\{\w+\}", "([^/]+)", route.template)), route)
     for route in (
-        Route("/api/sender-emails/{sender_email_id}", {"GET": get_sender_email}),
+        Route("/api/sender-emails/{sender_email_id}", {"GET": list_routes.get_sender_email}),
+        Route("/api/campaigns/{campaign_id}", {"GET": list_routes.get_campaign}),
         Route("/api/workspaces/v1.1/{team_id}", {"GET": get_workspace}),
         Route("/api/workspaces/{team_id}", {"GET": get_workspace}),
         Route("/api/workspaces/v1.1/{team_id}/api-tokens", {"POST": mint_token}),

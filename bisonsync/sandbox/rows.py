@@ -78,6 +78,46 @@ class Account(NamedTuple):
         return row
 
 
+class Campaign(NamedTuple):
+    """One campaign with the fields of the API's row, in the API's order. Change it by `World.change_campaign`."""
+
+    id: int
+    uuid: str
+    sequence_id: int | None
+    name: str
+    type: str
+    status: str
+    completion_percentage: float | None
+    emails_sent: int
+    opened: int
+    unique_opens: int
+    replied: int
+    unique_replies: int
+    bounced: int
+    unsubscribed: int
+    interested: int
+    total_leads_contacted: int
+    total_leads: int | None
+    max_emails_per_day: int
+    max_new_leads_per_day: int
+    plain_text: bool
+    open_tracking: bool
+    sequence_prioritization: str
+    can_unsubscribe: bool
+    unsubscribe_text: str | None
+    include_auto_replies_in_stats: bool
+    daily_max_sends_per_receiving_domain: int | None
+    created_at: str
+    updated_at: str
+    tags: tuple[Tag, ...]
+
+    def row(self) -> dict[str, Any]:
+        """Build the row that the API serves."""
+        row = self._asdict()
+        row["tags"] = [tag._asdict() for tag in self.tags]
+        return row
+
+
 class Row(Protocol):
     """What every list needs of its rows."""
 

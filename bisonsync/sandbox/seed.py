@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from bisonsync.sandbox.campaigns import seed_campaigns
 from bisonsync.sandbox.moments import stamp
 from bisonsync.sandbox.names import DOMAIN_WORDS, FIRST_NAMES, LAST_NAMES, NAME_WORDS, TRADES
 from bisonsync.sandbox.rows import Account, Tag
@@ -175,6 +176,7 @@ def make_world(
     seed: int,
     workspaces: int,
     accounts: int,
+    campaigns: int,
     skew: Sequence[float],
     start: datetime,
     real: Callable[[], datetime] | None = None,
@@ -189,4 +191,6 @@ def make_world(
     random_.shuffle(plan)
     for number in plan:
         _add_settled_account(world, world.workspaces[number], random_)
+    shares = sizes(campaigns, workspaces, skew, world.rng("campaign sizes"))
+    seed_campaigns(world, dict(enumerate(shares, start=1)))
     return world

@@ -110,7 +110,7 @@ class Sandbox:
             return advance(self.world, Advance(**fields))
 
     def change(self, **fields: Any) -> list[int]:
-        """Change exactly `percent` or `count` accounts and return their ids; see `change_some`."""
+        """Change exactly `percent` or `count` accounts (or campaigns) and return their ids; see `change_some`."""
         with self.lock:
             return change_some(self.world, **fields)
 
@@ -118,6 +118,11 @@ class Sandbox:
         """Return every account's row per workspace, newest first."""
         with self.lock:
             return self.world.truth()
+
+    def campaigns(self) -> Mapping[int, list[dict[str, Any]]]:
+        """Return every campaign's row per workspace, newest first."""
+        with self.lock:
+            return self.world.campaigns()
 
     def make_events(self, **fields: Any) -> dict[str, Any]:
         """Let so many events of a type happen at once; the fields are those of the control `events`."""

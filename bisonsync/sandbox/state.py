@@ -9,7 +9,7 @@ from typing import Any
 
 from bisonsync.sandbox.hooks import HookBook
 from bisonsync.sandbox.moments import stamp
-from bisonsync.sandbox.rows import Account, Tag
+from bisonsync.sandbox.rows import Account, Campaign, Tag
 from bisonsync.sandbox.workspaces import Token, Workspace
 
 
@@ -37,6 +37,7 @@ class World:
         self.watch: Watch = lambda _workspace, _before, _after, _began, _ended: None
         self.steps = 0
         self.next_account_id = 1001
+        self.next_campaign_id = 301
         self.next_tag_id = 501
         self.next_workspace_id = 1
         self.workspaces: dict[int, Workspace] = {}
@@ -60,16 +61,20 @@ class World:
         if self._real is None:
             self._now += timedelta(minutes=minutes)
 
-    def after(self, account: Account) -> str:
-        """Return the present as a stamp later than the account's last change, however little time has passed."""
+    def after(self, row: Account | Campaign) -> str:
+        """Return the present as a stamp later than the row's last change, however little time has passed."""
         present = stamp(self.now)
-        if account.updated_at < present:
+        if row.updated_at < present:
             return present
-        return stamp(datetime.fromisoformat(account.updated_at).astimezone(UTC) + timedelta(microseconds=1))
+        return stamp(datetime.fromisoformat(row.updated_at).astimezone(UTC) + timedelta(microseconds=1))
 
     def new_account_id(self) -> int:
         self.next_account_id += 1
         return self.next_account_id - 1
+
+    def new_campaign_id(self) -> int:
+        self.next_campaign_id += 1
+        return self.next_campaign_id - 1
 
     def add_tag(self, workspace: Workspace, name: str, *, default: bool = False) -> Tag:
         """Return the workspace's tag of that name, made if it is missing."""
@@ -147,6 +152,24 @@ class World:
         workspace = self.home(account_id)
         return self.change(account_id, tags=tuple(self.add_tag(workspace, name) for name in names))
 
+    def change_campaign(self, campaign_id: int, **fields: Any) -> Campaign:
+        """Give a campaign new field values; `updated_at` follows the clock unless it is given."""
+        workspace = self._place_of(campaign_id)
+        before = workspace.campaigns[campaign_id]
+        fields.setdefault("updated_at", self.after(before))
+        workspace.campaigns.put(before._replace(**fields))
+        return workspace.campaigns[campaign_id]
+
+    def remove_campaign(self, campaign_id: int) -> Campaign:
+        """Take a campaign out of its workspace; its id is never given again."""
+        return self._place_of(campaign_id).campaigns.take(campaign_id)
+
+    def _place_of(self, campaign_id: int) -> Workspace:
+        for workspace in self.workspaces.values():
+            if campaign_id in workspace.campaigns:
+                return workspace
+        raise KeyError(campaign_id)
+
     def rename(self, workspace_id: int, name: str) -> None:
         workspace = self.workspaces[workspace_id]
         workspace.name = name
@@ -202,3 +225,7 @@ class World:
     def truth(self) -> Mapping[int, list[dict[str, Any]]]:
         """Return every account's row per workspace, newest first: what a flawless walk would read."""
         return {w.id: [w.accounts[i].row() for i in w.accounts.order()] for w in self.workspaces.values()}
+
+    def campaigns(self) -> Mapping[int, list[dict[str, Any]]]:
+        """Return every campaign's row per workspace, newest first."""
+        return {w.id: [w.campaigns[i].row() for i in w.campaigns.order()] for w in self.workspaces.values()}

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 from bisonsync.sandbox.moments import shares_by_day
-from bisonsync.sandbox.rows import COUNTERS, Account, Listed, Tag
+from bisonsync.sandbox.rows import COUNTERS, Account, Campaign, Listed, Tag
 
 
 @dataclass(slots=True)
@@ -24,6 +24,7 @@ class Workspace:
     main: bool = False
     made: int = 0
     accounts: Listed[Account] = field(default_factory=Listed[Account])
+    campaigns: Listed[Campaign] = field(default_factory=Listed[Campaign])
     tags: dict[int, Tag] = field(default_factory=dict[int, Tag])
     daily: dict[date, dict[int, Counter[str]]] = field(default_factory=dict[date, dict[int, Counter[str]]])
     """By how much each counter of a mailbox grew on each day while it was here; it outlives the mailbox."""

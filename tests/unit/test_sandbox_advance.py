@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sandbox_asking import walk, walk_by_cursor
+from sandbox_asking import CAMPAIGNS, walk, walk_by_cursor
 
 from bisonsync.sandbox import Advance, Config
 from bisonsync.sandbox.advance import advance, advance_from, change_some
@@ -13,6 +13,7 @@ from bisonsync.sandbox.app import App
 from bisonsync.sandbox.rows import COUNTERS
 
 QUIET = {"active": 0.0, "come": 0, "go": 0, "disconnect": 0, "reconnect": 0, "move": 0, "retag": 0}
+QUIET |= {"campaigns_come": 0, "campaigns_go": 0, "campaigns_turn": 0}
 SOME = st.none() | st.integers(0, 4)
 STEPS = st.builds(
     Advance,
@@ -25,6 +26,9 @@ STEPS = st.builds(
     move=SOME,
     retag=SOME,
     rename=st.integers(0, 2),
+    campaigns_come=SOME,
+    campaigns_go=SOME,
+    campaigns_turn=SOME,
     seed=st.none() | st.integers(0, 5),
 )
 
@@ -41,20 +45,25 @@ def rows_of(app: App) -> dict[int, dict[str, Any]]:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(STEPS | st.integers(0, 100), max_size=4), st.integers(0, 3))
 def test_a_full_walk_reads_the_truth_after_any_sequence_of_steps(steps: list[Advance | int], seed: int) -> None:
-    app = App(Config(workspaces=3, accounts=70, seed=seed))
+    app = App(Config(workspaces=3, accounts=70, campaigns=70, seed=seed))
     tokens = {w: app.world.mint(w).plain for w in app.world.workspaces}
     for token in tokens.values():  # so that rows are ready-made and could be stale
         walk(app, token)
+        walk(app, token, f"{CAMPAIGNS}?x=1")
 
     for step in steps:
         if isinstance(step, Advance):
             advance(app.world, step)
         else:
             change_some(app.world, percent=step)
+            change_some(app.world, percent=step, campaigns=True)
 
     for workspace_id, rows in app.world.truth().items():
         assert walk(app, tokens[workspace_id]) == rows
         assert walk_by_cursor(app, tokens[workspace_id]) == rows
+    for workspace_id, rows in app.world.campaigns().items():
+        assert walk(app, tokens[workspace_id], f"{CAMPAIGNS}?x=1") == rows
+        assert walk_by_cursor(app, tokens[workspace_id], CAMPAIGNS) == rows
 
 
 def test_the_same_steps_lead_to_the_same_world_and_other_seeds_elsewhere() -> None:
@@ -63,7 +72,7 @@ def test_the_same_steps_lead_to_the_same_world_and_other_seeds_elsewhere() -> No
         for _ in range(3):
             advance(world, Advance(minutes=1440, rename=1, seed=seed))
         change_some(world, count=5)
-        return world.truth(), [w.name for w in world.workspaces.values()]
+        return world.truth(), world.campaigns(), [w.name for w in world.workspaces.values()]
 
     assert run(None) == run(None)
     assert run(None) != run(7)
@@ -111,6 +120,37 @@ def test_each_thing_happens_to_as_many_accounts_as_asked(app: App, what: str) ->
         found["retag"] = 0
     assert found == {**dict.fromkeys(found, 0), what: 3}
     assert counts == {**dict.fromkeys(counts, 0), what: 3}
+
+
+def test_campaigns_come_go_pause_and_send_and_leave_the_mailboxes_alone(app: App) -> None:
+    before = {row["id"]: row for rows in app.world.campaigns().values() for row in rows}
+    mailboxes = rows_of(app)
+
+    step = Advance(**{**QUIET, "campaigns_come": 3, "campaigns_go": 2, "campaigns_turn": 4})
+    counts = advance(app.world, step)
+    advance(app.world, Advance(**{**QUIET, "active": 1.0, "minutes": 60}))
+
+    after = {row["id"]: row for rows in app.world.campaigns().values() for row in rows}
+    both = before.keys() & after.keys()
+    assert (len(after.keys() - both), len(before.keys() - both)) == (3, 2)
+    assert counts["campaigns_turn"] == 4 >= sum(before[i]["status"] != after[i]["status"] for i in both) > 0
+    grown = {i for i in both if after[i]["emails_sent"] > before[i]["emails_sent"]}
+    assert {after[i]["status"] for i in grown} == {"active"}
+    assert {
+        i: row for i, row in rows_of(app).items() if row["emails_sent_count"] < mailboxes[i]["emails_sent_count"]
+    } == {}
+    assert rows_of(app).keys() == mailboxes.keys()
+
+
+@pytest.mark.parametrize("only_updated_at", [False, True])
+def test_exactly_so_many_campaigns_change(app: App, only_updated_at: bool) -> None:
+    before = {row["id"]: row for rows in app.world.campaigns().values() for row in rows}
+
+    changed = change_some(app.world, count=5, campaigns=True, only_updated_at=only_updated_at)
+
+    after = {row["id"]: row for rows in app.world.campaigns().values() for row in rows}
+    assert [i for i in sorted(after) if after[i] != before[i]] == sorted(changed)
+    assert all((after[i]["emails_sent"] == before[i]["emails_sent"]) == only_updated_at for i in changed)
 
 
 def test_no_more_happens_than_can(app: App) -> None:

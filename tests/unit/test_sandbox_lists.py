@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from sandbox_asking import LIST, ask, ids, read, walk
+from sandbox_asking import CAMPAIGNS, LIST, ask, ids, read, walk
 
 from bisonsync.sandbox import Config, Fault
 from bisonsync.sandbox.app import App
@@ -128,6 +128,40 @@ def test_a_mailbox_of_another_workspace_is_not_found(app: App) -> None:
     assert json.loads(missing.body)["data"]["record_not_found"] == {"sender_email": str(elsewhere)}
 
 
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        ("search=%2331", lambda row: "#31" in row["name"]),
+        ("status=paused", lambda row: row["status"] == "paused"),
+        ("tag_ids[]={important}", lambda row: bool(row["tags"])),
+        ("workspace_id=2", lambda row: True),
+    ],
+)
+def test_campaigns_are_listed_newest_first_and_chosen_by_filters(query: str, fits: Any) -> None:
+    app = App(Config(workspaces=2, accounts=0, campaigns=60, skew=(50,)))
+    ids_of_all = sorted(app.world.workspaces[1].campaigns, reverse=True)
+
+    rows = walk(app, target=f"{CAMPAIGNS}?{query.format(important=tag_id(app, 'Important'))}")
+
+    everyone = [app.world.workspaces[1].campaigns[i].row() for i in ids_of_all]
+    assert rows == [row for row in everyone if fits(row)] != []
+
+
+def test_the_newest_campaigns_go_and_come_while_they_are_listed() -> None:
+    app = App(Config(workspaces=1, accounts=30, campaigns=40))
+    mailboxes = app.world.truth()
+    before = list(app.world.workspaces[1].campaigns.order())
+    app.faults.add(Fault(kind="shift", path=CAMPAIGNS, page=1, insert=1, remove=2))
+
+    rows = walk(app, target=f"{CAMPAIGNS}?x=1")
+
+    after = app.world.workspaces[1].campaigns.order()
+    assert after[0] > before[0]
+    assert after[1:] == before[2:]
+    assert [row["id"] for row in rows] == before[:15] + before[16:]
+    assert app.world.truth() == mailboxes
+
+
 def test_tags_come_all_at_once_and_are_the_workspaces_own(app: App) -> None:
     for number in range(20):
         app.world.add_tag(app.world.workspaces[1], f"Tag {number}")
@@ -149,6 +183,7 @@ def test_warmup_figures_follow_the_days_asked_for(app: App) -> None:
 
     assert [row["warmup_emails_sent"] * 10 for row in one] == [row["warmup_emails_sent"] for row in ten]
     assert any(row["warmup_emails_sent"] for row in one)
+    assert [row["warmup_score"] for row in one] != [row["warmup_score"] for row in ten]
     assert ask(app, "/api/warmup/sender-emails?start_date=yesterday").status == 422
 
 

@@ -87,6 +87,12 @@ CALLS = [
     ("GET", "/api/sender-emails?status=connected&search=a", None, 200),
     ("GET", "/api/sender-emails?status=other", None, 422),
     ("GET", "/api/sender-emails/1", None, 404),
+    ("GET", "/api/campaigns", None, 200),
+    ("GET", "/api/campaigns?page=2&search=a", None, 200),
+    ("GET", "/api/campaigns?pagination_type=cursor&status=active", None, 200),
+    ("GET", "/api/campaigns", {"status": "pending deletion"}, 200),
+    ("GET", "/api/campaigns?status=Active", None, 422),
+    ("GET", "/api/campaigns/1", None, 404),
     ("GET", "/api/tags", None, 200),
     ("GET", "/api/warmup/sender-emails?start_date=2026-01-01&end_date=2026-01-05&page=2", None, 200),
     ("GET", "/api/warmup/sender-emails?start_date=x", None, 422),
@@ -143,9 +149,11 @@ def test_every_answer_fits_the_description(
     check(target, answer, method=method, body=body)
 
 
-def test_every_mailbox_fits_the_description(app: App) -> None:
+def test_every_mailbox_and_campaign_fits_the_description(app: App) -> None:
     for account_id in app.world.workspaces[1].accounts:
         check(f"{LIST}/{account_id}", ask(app, f"{LIST}/{account_id}"))
+    for campaign_id in app.world.workspaces[1].campaigns:
+        check(f"/api/campaigns/{campaign_id}", ask(app, f"/api/campaigns/{campaign_id}"))
 
 
 @pytest.mark.parametrize("target", ["/api/users", LIST, "/api/tags", "/api/workspaces/v1.1/1"])
