@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from bisonsync.errors import BisonsyncError, Stopped
+from bisonsync.keys import WorkspaceKey
 
 if TYPE_CHECKING:
     from bisonsync.api.client import InstanceClient
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from bisonsync.store.registry import WorkspaceRow
 
 WorkspaceVerdict = Literal["complete", "incomplete", "guarded", "failed", "skipped"]
-WorkspaceKey = tuple[str, int]
-
 PARTIAL_EXIT = 3
 # The kind of a problem that is none: it is told once, and changes no exit code.
 NOTICE = "notice"
@@ -68,7 +67,7 @@ class WorkspaceOutcome:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace's identity."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     @property
     def reason(self) -> str | None:
@@ -199,11 +198,6 @@ class WorkspacesRun(Run):
     concurrency: Mapping[str, int]
     #: How each workspace is read.
     access: Mapping[WorkspaceKey, WorkspaceAccess]
-
-
-def label(key: WorkspaceKey) -> str:
-    """A workspace as shown in messages: ``instance/id``."""
-    return f"{key[0]}/{key[1]}"
 
 
 @dataclass(frozen=True, slots=True)

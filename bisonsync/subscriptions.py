@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import Webhook
 
-WorkspaceKey = tuple[str, int]
 Kind = Literal["ours", "double", "retired", "foreign"]
 
 # What ours are called at the platform.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from bisonsync.keys import WorkspaceKey
 
-WorkspaceKey = tuple[str, int]
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.2
 # Longer than a stopped run lets its database work go on.

@@ -9,7 +9,6 @@ from datetime import timedelta
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, CheckResult, Finding, Limit, Look
 from bisonsync.checks.freshness import no_workspace
 from bisonsync.checks.wording import named, span, worst_first, worst_of
-from bisonsync.run import label
 from bisonsync.store import health_data
 from bisonsync.store.health_data import DropRow
 
@@ -79,7 +78,7 @@ def _finding(look: Look, drop: _Drop) -> Finding:
 
 
 def _hint(drop: _Drop) -> str:
-    where = f"-w {label(drop.row.key)}"
+    where = f"-w {drop.row.key}"
     if drop.is_held:
         return f"bisonsync {_JOB} {where} --allow-shrink  # if they are really gone: look at the host first"
     return f"bisonsync {_JOB} {where}  # brings back what the host lists again"

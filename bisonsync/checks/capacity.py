@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisonsync.checks.check import NOT_IN_USE, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, State
-from bisonsync.run import label
 from bisonsync.store import health_numbers
 from bisonsync.store.health_numbers import Capacity
 
@@ -35,7 +34,7 @@ def look(look: Look) -> CheckResult:
             NAME, UNKNOWN, detail, "bisonsync dashboard accounts", thresholds=limits, findings=(finding,)
         )
     findings = tuple(
-        Finding(label(row.key), WARNING, f"{row.name}: {_said(row)}", workspace=row.key)
+        Finding(str(row.key), WARNING, f"{row.name}: {_said(row)}", workspace=row.key)
         for row in sorted(known, key=_percent)
         if _state(row, limits) != OK
     )

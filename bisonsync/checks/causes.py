@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, CheckResult, Finding
-from bisonsync.run import WorkspaceKey
+from bisonsync.keys import WorkspaceKey
 
 # Which checks tell of errors of a kind, where any does. An error of any other kind stands for itself.
 _TOLD_BY: Mapping[str, tuple[str, ...]] = {

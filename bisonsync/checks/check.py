@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bisonsync.run import WorkspaceKey
-
 if TYPE_CHECKING:
     from bisonsync.errors import DatabaseError
+    from bisonsync.keys import WorkspaceKey
     from bisonsync.store.db import Connection, Database
 
 T = TypeVar("T")

@@ -8,7 +8,6 @@ from datetime import datetime
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look
 from bisonsync.checks.freshness import no_workspace, read_lists
 from bisonsync.checks.wording import named, short, span, worst_first, worst_of
-from bisonsync.run import label
 from bisonsync.store.health_data import ListRow
 
 NAME = "completeness"
@@ -31,7 +30,7 @@ def look(look: Look) -> CheckResult:
         f"{len(bad)} of {len(rows)} lists not complete: {bad[0].subject}: {bad[0].detail}"
         if bad
         else f"all {len(rows)} lists complete",
-        hint=f"bisonsync {first.job} -w {label(first.key)}" if first else "",
+        hint=f"bisonsync {first.job} -w {first.key}" if first else "",
         value=len(bad),
         thresholds=limits,
         findings=bad,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bisonsync.checks.check import OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, State, grade, rank, worst
-from bisonsync.run import label
 from bisonsync.store import health_numbers
 from bisonsync.store.health_numbers import Disconnected
 
@@ -27,7 +26,7 @@ def look(look: Look) -> CheckResult:
     judged: list[tuple[State, Disconnected]] = [(_state(row, limits), row) for row in rows]
     judged.sort(key=lambda each: (rank(each[0]), _percent(each[1])), reverse=True)
     findings = tuple(
-        Finding(label(row.key), state, f"{row.name}: {_said(row)}", workspace=row.key)
+        Finding(str(row.key), state, f"{row.name}: {_said(row)}", workspace=row.key)
         for state, row in judged
         if state != OK
     )
@@ -35,7 +34,7 @@ def look(look: Look) -> CheckResult:
         NAME,
         worst([state for state, _ in judged]),
         _detail(rows, len(findings)),
-        f"bisonsync dashboard accounts -w {label(judged[0][1].key)}" if findings else "",
+        f"bisonsync dashboard accounts -w {judged[0][1].key}" if findings else "",
         value=round(max(_percent(row) for row in rows), 2),
         unit="%",
         thresholds=limits,

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from bisonsync.api.slack_messages import Kind
 from bisonsync.checks.check import CRITICAL, NOT_IN_USE, OK, UNKNOWN, CheckResult, Finding, State, worst
-from bisonsync.run import WorkspaceKey, label
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store.alerts import ClientRow, Episode
 
 # The agency's own channel: [alerts] slack_webhook_url.
@@ -98,7 +98,7 @@ def follow(
         unit=seen.unit,
         detail=_storable(seen.detail),
         hint=_storable(seen.hint),
-        workspaces=list(dict.fromkeys(label(f.workspace) for f in seen.findings if f.workspace is not None)),
+        workspaces=list(dict.fromkeys(str(f.workspace) for f in seen.findings if f.workspace is not None)),
         caused_by=None,
     )
     if after.opened_at is None:
@@ -266,7 +266,7 @@ def _sight_client(result: CheckResult, bad: Sequence[Finding], client: ClientRow
         standing,
         worst([finding.state for finding in own or bad]),
         own[0].detail if own else "",
-        scope=label(client.key),
+        scope=str(client.key),
         about=client.name,
         channel=client.channel,
         findings=own,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, CheckResult, Finding, Limit, Look, State, grade
 from bisonsync.checks.clock import TOLERANCE_SECONDS
 from bisonsync.checks.wording import named, span, worst_first, worst_of
-from bisonsync.run import label
 from bisonsync.store import health_data
 from bisonsync.store.health_data import ListRow
 
@@ -116,4 +115,4 @@ def _hint(seen: list[_Seen], bad: tuple[Finding, ...]) -> str:
     if bad[0].state == UNKNOWN:
         return "bisonsync health clock"
     row = next(each.row for each in seen if each.finding is bad[0])
-    return f"bisonsync {row.job}" + (f" -w {label(row.key)}" if len(bad) == 1 else "")
+    return f"bisonsync {row.job}" + (f" -w {row.key}" if len(bad) == 1 else "")

@@ -21,7 +21,6 @@ from bisonsync.checks.check import (
     worst,
 )
 from bisonsync.checks.wording import named, short, span
-from bisonsync.run import label
 from bisonsync.store import health_webhooks
 from bisonsync.store.health_webhooks import Backlog, DeadReason, Mismatch, UnknownType, Unregistered
 
@@ -111,7 +110,7 @@ def _judge_mismatches(look: Look, rows: Sequence[Mismatch]) -> list[_Told]:
         since = f" (the first {_ago(look, row.first_at)})" if row.deliveries > 1 else ""
         detail = f"{count}, the last {_ago(look, row.last_at)}{since}: {short(row.reason)}"
         hint = (
-            f"bisonsync inbox list --status mismatch; bisonsync webhooks list -w {label(row.key)};"
+            f"bisonsync inbox list --status mismatch; bisonsync webhooks list -w {row.key};"
             " if the host in it is this instance, add its address to former_urls"
         )
         # Of no workspace: its client's own channel must not hear of another.

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bisonsync.checks.check import OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, grade
 from bisonsync.checks.wording import named, short, span, worst_first, worst_of
-from bisonsync.run import label
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store import health_data
 from bisonsync.store.health_data import MovingField, NotedField, Quarantined
 
@@ -83,7 +83,7 @@ def _finding(row: Quarantined, limits: Mapping[str, Limit]) -> Finding:
     key = (
         None
         if row.bison_instance is None or row.bison_workspace_id is None
-        else (row.bison_instance, row.bison_workspace_id)
+        else WorkspaceKey(row.bison_instance, row.bison_workspace_id)
     )
     subject = row.source if key is None else named(key, row.name)
     share = _share(row)
@@ -98,7 +98,7 @@ def _finding(row: Quarantined, limits: Mapping[str, Limit]) -> Finding:
 def _hint(bad: tuple[Finding, ...]) -> str:
     if not bad:
         return ""
-    where = f" -w {label(bad[0].workspace)}" if bad[0].workspace else ""
+    where = f" -w {bad[0].workspace}" if bad[0].workspace else ""
     return f"see table data_validation_errors; once the host is right: bisonsync poll-accounts{where}"
 
 

@@ -22,7 +22,6 @@ from bisonsync.checks.check import (
 )
 from bisonsync.checks.clock import TOLERANCE_SECONDS
 from bisonsync.checks.wording import named, span, worst_first
-from bisonsync.run import label
 from bisonsync.store import health_webhooks
 from bisonsync.store.health_webhooks import Silence, Traffic
 
@@ -215,8 +214,8 @@ def _hint(look: Look, rows: Sequence[Traffic], bad: Sequence[Finding], *, is_eve
     if "no_secret" in bad[0].kinds:
         return "bisonsync webhooks ensure"
     if "silent" not in bad[0].kinds:
-        return f"bisonsync webhooks test -w {label(row.key)}"
+        return f"bisonsync webhooks test -w {row.key}"
     if is_everything and any(_has_secret(look, each) for each in rows):
         return f"curl -fsS {look.receiver_url or 'http://127.0.0.1:8080'}/healthz; bisonsync webhooks verify"
     # Without a secret of ours they came by a function of the operator's.
-    return f"bisonsync webhooks {'verify' if _has_secret(look, row) else 'list'} -w {label(row.key)}"
+    return f"bisonsync webhooks {'verify' if _has_secret(look, row) else 'list'} -w {row.key}"

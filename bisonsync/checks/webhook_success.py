@@ -20,7 +20,6 @@ from bisonsync.checks.check import (
     worst,
 )
 from bisonsync.checks.wording import named
-from bisonsync.run import label
 from bisonsync.store import health_webhooks
 from bisonsync.store.health_webhooks import Outcomes
 
@@ -105,5 +104,5 @@ def _said(row: Outcomes) -> str:
 def _hint(findings: Sequence[Finding]) -> str:
     if not findings:
         return ""
-    where = f" -w {label(findings[0].workspace)}" if findings[0].workspace else ""
+    where = f" -w {findings[0].workspace}" if findings[0].workspace else ""
     return f"bisonsync inbox list --status failed{where}; bisonsync dead-letters list{where}"

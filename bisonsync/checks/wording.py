@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bisonsync.checks.check import Finding, State, rank, worst
-from bisonsync.run import WorkspaceKey, label
+from bisonsync.keys import WorkspaceKey
 
 _STEPS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 _LONGEST = 160
@@ -35,7 +35,7 @@ def span(seconds: float) -> str:
 
 def named(key: WorkspaceKey, name: str | None) -> str:
     """A workspace with its name: ``maverick/17 Acme``."""
-    return f"{label(key)} {name}" if name else label(key)
+    return f"{key} {name}" if name else str(key)
 
 
 def command(job: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, CheckResult, Finding, Limit, Look
 from bisonsync.checks.freshness import no_workspace, read_lists
 from bisonsync.checks.wording import named, short, worst_first, worst_of
-from bisonsync.run import label
 from bisonsync.store.health_data import ListRow
 
 NAME = "workspace-failures"
@@ -34,7 +33,7 @@ def look(look: Look) -> CheckResult:
         else f"none of {len(rows)} lists failed more than {most.consecutive_failures} times in a row"
         if most.consecutive_failures
         else f"no list of {len(rows)} failed when it was last read",
-        hint=f"bisonsync {most.job} -v -w {label(most.key)}" if bad else "",
+        hint=f"bisonsync {most.job} -v -w {most.key}" if bad else "",
         value=most.consecutive_failures,
         thresholds=limits,
         findings=bad,

@@ -13,8 +13,9 @@ from bisonsync.runner import Options, Session, execute, find_workspaces
 
 if TYPE_CHECKING:
     from bisonsync.jobs.dashboard import Accounts, Figures, WorkspaceAccounts
+    from bisonsync.keys import WorkspaceKey
     from bisonsync.output import Output
-    from bisonsync.run import Problem, Result, WorkspaceKey
+    from bisonsync.run import Problem, Result
     from bisonsync.store.dashboards import FreshnessRow
 
 dashboard = group(invoke_without_command=True, add_completion=False)
@@ -74,7 +75,7 @@ def dashboard_freshness(options: Options) -> None:
             [
                 [
                     row.name or "",
-                    f"{row.bison_instance}/{row.bison_workspace_id}",
+                    str(row.key),
                     row.resource,
                     _words(row.state),
                     row.verdict or "none",
@@ -173,7 +174,7 @@ def _show_accounts(session: Session, shown: Accounts) -> None:
         [
             [
                 workspace.name,
-                f"{workspace.key[0]}/{workspace.key[1]}",
+                str(workspace.key),
                 *_figures_cells(output, workspace.figures),
                 age_text(workspace.age_seconds, units=1),
                 _state(workspace.state, workspace.verdict, is_complete=workspace.is_complete),
@@ -207,8 +208,8 @@ def _figures_json(figures: Figures) -> dict[str, Any]:
 
 def _workspace_json(workspace: WorkspaceAccounts) -> dict[str, Any]:
     return {
-        "instance": workspace.key[0],
-        "id": workspace.key[1],
+        "instance": workspace.key.bison_instance,
+        "id": workspace.key.bison_workspace_id,
         "name": workspace.name,
         **_figures_json(workspace.figures),
         "providers": workspace.providers,
@@ -222,11 +223,7 @@ def _workspace_json(workspace: WorkspaceAccounts) -> dict[str, Any]:
 
 def _last_errors(rows: Sequence[FreshnessRow]) -> list[tuple[str, str]]:
     """Why lists were not read completely at the last attempt; they are too long for a column."""
-    return [
-        (f"{row.bison_instance}/{row.bison_workspace_id} {row.resource}", row.last_error)
-        for row in rows
-        if row.last_error
-    ]
+    return [(f"{row.key} {row.resource}", row.last_error) for row in rows if row.last_error]
 
 
 def _words(state: str) -> str:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from bisonsync.cli.options import Command, single
+from bisonsync.keys import WorkspaceKey
 from bisonsync.runner import Options, Session, leave
 
 if TYPE_CHECKING:
     from bisonsync.checks.check import CheckResult, Look, State
     from bisonsync.errors import DatabaseError
-    from bisonsync.run import Problem, Result, WorkspaceKey
+    from bisonsync.run import Problem, Result
     from bisonsync.store.alert_file import AlertFile
 
 JOB = "health"
@@ -311,15 +312,10 @@ def _make_look(session: HealthSession, flags: dict[str, dict[str, str]], write_e
         instances={name: instance.base_url for name, instance in settings.instances.items()},
         readers=session.access_readers,
         heartbeats_expected=bool(settings.heartbeats),
-        hooks=frozenset(_workspace_key(name) for name in settings.webhooks.secrets),
+        hooks=frozenset(WorkspaceKey.parse(name) for name in settings.webhooks.secrets),
         receiver_url=settings.webhooks.public_url or "",
         write_error=write_error,
     )
-
-
-def _workspace_key(name: str) -> WorkspaceKey:
-    instance, _, number = name.partition("/")
-    return instance, int(number)
 
 
 def check_json(result: CheckResult) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisonsync.cli.options import single
+from bisonsync.keys import WorkspaceKey
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
@@ -179,12 +180,11 @@ def _keep_up(session: Session, lines: Lines) -> None:
         lines.say(ahead.warning, level="warning")
 
 
-def _owners(session: Session) -> dict[bytes, tuple[str, int]]:
+def _owners(session: Session) -> dict[bytes, WorkspaceKey]:
     """Whose the secrets of the settings are, by their SHA-256."""
-    owners: dict[bytes, tuple[str, int]] = {}
+    owners: dict[bytes, WorkspaceKey] = {}
     for name, secret in session.settings.webhooks.secrets.items():
-        instance, _, number = name.partition("/")
-        owners[sha256(secret.get_secret_value().encode()).digest()] = (instance, int(number))
+        owners[sha256(secret.get_secret_value().encode()).digest()] = WorkspaceKey.parse(name)
     return owners
 
 

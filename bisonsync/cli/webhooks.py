@@ -204,11 +204,8 @@ def _execute(
 def _wanted(session: Session) -> Wanted:
     """The jobs' part of the settings."""
     from bisonsync.jobs.webhooks import Wanted
+    from bisonsync.keys import WorkspaceKey
 
     settings = session.settings.webhooks
-    secrets = {
-        (instance, int(number)): secret.get_secret_value()
-        for name, secret in settings.secrets.items()
-        for instance, _, number in [name.partition("/")]
-    }
+    secrets = {WorkspaceKey.parse(name): secret.get_secret_value() for name, secret in settings.secrets.items()}
     return Wanted(settings.public_url, tuple(settings.events), secrets)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from bisonsync.run import WorkspaceKey
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store import dashboards, providers
 from bisonsync.store.dashboards import AccountCounts, FreshnessRow
 from bisonsync.store.db import Connection, Database

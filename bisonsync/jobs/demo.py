@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisonsync.errors import BisonsyncError, LeaseBusy, Stopped
-from bisonsync.run import Result, WorkspaceKey
+from bisonsync.keys import WorkspaceKey
+from bisonsync.run import Result
 from bisonsync.store import dashboards, runs
 from bisonsync.store.db import Database
 

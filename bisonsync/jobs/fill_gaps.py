@@ -12,8 +12,9 @@ from typing import TypeVar
 from bisonsync.api.client import InstanceClient
 from bisonsync.api.lanes import Lanes
 from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, CredentialsError, DeadlineExceeded, GuardRefused
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import DailyStats
-from bisonsync.run import Problem, WorkspaceAccess, WorkspaceKey, WorkspacesRun, label
+from bisonsync.run import Problem, WorkspaceAccess, WorkspacesRun
 from bisonsync.store import partitions, snapshot_gaps
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -134,7 +135,7 @@ class _InstanceFiller:
         except BisonsyncError as error:
             if error.kind == "stopped":
                 raise
-            self._work.problems.append(Problem.of(error, label(row.key)))
+            self._work.problems.append(Problem.of(error, str(row.key)))
         finally:
             self._lanes.drop(row.key)
 
@@ -194,7 +195,7 @@ class _InstanceFiller:
 
     def _refuse(self, row: WorkspaceRow, reason: str, ids: Iterable[int]) -> None:
         for number in ids:
-            self._refused.setdefault(reason, []).append(f"{number} of workspace {label(row.key)}")
+            self._refused.setdefault(reason, []).append(f"{number} of workspace {row.key}")
             self._work.counts["gap_accounts_refused"] += 1
 
     def _ask(self, row: WorkspaceRow, moved: Mapping[Gap, Sequence[int]]) -> dict[Gap, dict[int, list[DayTold]]]:
@@ -234,7 +235,7 @@ class _InstanceFiller:
             raise access.error or ConfigError(f"instance {self._instance} is not in the settings")
         if access.by_switch:
             raise CredentialsError(
-                f"workspace {label(row.key)} has no token of its own: gaps are not filled by switching a key",
+                f"workspace {row.key} has no token of its own: gaps are not filled by switching a key",
                 hint="run 'bisonsync workspaces mint-tokens'",
             )
         return client, access

@@ -15,6 +15,7 @@ from bisonsync.api.client import InstanceClient, ServiceMeter
 from bisonsync.api.lanes import Lanes
 from bisonsync.api.lists import InvalidRow, ListRead, ListReader
 from bisonsync.errors import BisonsyncError, ConfigError, GuardRefused, LeaseBusy, LeaseLost, Stopped
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import Mark, SenderEmail, Workspace, fields_marked
 from bisonsync.polling.rows import MOVING, RowReader, TakenRow, paths_of, read_row, tags_in_order, unknown_fields
 from bisonsync.run import (
@@ -26,7 +27,6 @@ from bisonsync.run import (
     WorkspaceOutcome,
     WorkspacesRun,
     WorkspaceVerdict,
-    label,
 )
 from bisonsync.store import accounts, leases
 from bisonsync.store.accounts import Changes, Fault, Fresh, LeftOut, Merged, ReadStart, ShrinkGuard
@@ -81,7 +81,7 @@ def run(run: WorkspacesRun, policy: Policy) -> Result:
     workspace did; the causes are in the result.
     """
     tally = _Tally()
-    outcomes: dict[tuple[str, int], WorkspaceOutcome] = {}
+    outcomes: dict[WorkspaceKey, WorkspaceOutcome] = {}
     threads: list[threading.Thread] = []
     lanes: list[Lanes] = []
     for row in run.workspaces:
@@ -186,7 +186,7 @@ class _InstancePoll:
         client: InstanceClient,
         lanes: Lanes,
         tally: _Tally,
-        outcomes: dict[tuple[str, int], WorkspaceOutcome],
+        outcomes: dict[WorkspaceKey, WorkspaceOutcome],
     ) -> None:
         self._run = run
         self._policy = policy
@@ -243,7 +243,7 @@ class _InstancePoll:
         """The lease of the instance's key, or why it is not taken: a dry run moves no key, another run may have it."""
         if self._run.dry_run:
             return None, "a dry run does not switch the super-admin key, which would move it under other runs"
-        key = (self._client.instance, 0)
+        key = WorkspaceKey(self._client.instance, 0)
 
         def work(conn: Connection) -> tuple[list[Lease], list[Holder]]:
             taken = leases.take(
@@ -279,9 +279,9 @@ class _InstancePoll:
     def _read_and_merge(self, row: WorkspaceRow, switch_lease: Lease | None) -> WorkspaceOutcome:
         access = self._access(row)
         if access.error is not None or access.token is None:
-            raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
+            raise access.error or ConfigError(f"workspace {row.key} has no token")
         start = self._run.bookkeeping.run(lambda conn: self._start_read(conn, row))
-        meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {label(row.key)}")
+        meter = self._client.meter(self._policy.workspace_deadline_min_seconds, name=f"workspace {row.key}")
         if access.by_switch:
             self._switch_into(row, access)
         rows = RowReader(partial(read_sender_email, ignored=self._policy.ignore_fields))
@@ -394,7 +394,7 @@ class _InstancePoll:
         return self._run.db.run(work)
 
     def _outcome(self, row: WorkspaceRow, fresh: Fresh, merged: Merged) -> WorkspaceOutcome:
-        name = label(row.key)
+        name = str(row.key)
         problems: list[Problem] = []
         if merged.verdict == "incomplete":
             problems.append(
@@ -427,7 +427,7 @@ class _InstancePoll:
         return self._make(row, merged.verdict, counts, tuple(problems), committed=not self._run.dry_run)
 
     def _failed(self, row: WorkspaceRow, error: BisonsyncError) -> WorkspaceOutcome:
-        name = label(row.key)
+        name = str(row.key)
         verdict: WorkspaceVerdict = "guarded" if error.exit_code == GuardRefused.exit_code else "failed"
         if isinstance(error, Stopped):
             # The run says it once for all.
@@ -479,7 +479,7 @@ class _InstancePoll:
 def _unreachable(row: WorkspaceRow, error: BisonsyncError | None) -> WorkspaceOutcome:
     """The outcome of a workspace whose instance is not in the settings."""
     error = error or ConfigError(f"instance {row.bison_instance} is not in the settings")
-    problem = Problem.of(error, label(row.key))
+    problem = Problem.of(error, str(row.key))
     counts = {"accounts_read": 0, **asdict(Changes())}
     return WorkspaceOutcome(*row.key, row.workspace_name, "failed", counts, (problem,))
 
@@ -488,7 +488,7 @@ def _unreached(row: WorkspaceRow, *, is_stopped: bool) -> WorkspaceOutcome:
     """The outcome of a workspace that has none: skipped after a stop; else it may not pass silently."""
     if is_stopped:
         return WorkspaceOutcome(*row.key, row.workspace_name, "skipped")
-    problem = Problem("bug", f"{label(row.key)} was not read", "this is a bug; see stderr", label(row.key), 1)
+    problem = Problem("bug", f"{row.key} was not read", "this is a bug; see stderr", str(row.key), 1)
     return WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(problem,))
 
 
@@ -507,7 +507,7 @@ def _fault(invalid: InvalidRow) -> Fault:
 
 
 def _result(
-    run: WorkspacesRun, outcomes: Mapping[tuple[str, int], WorkspaceOutcome], problems: tuple[Problem, ...]
+    run: WorkspacesRun, outcomes: Mapping[WorkspaceKey, WorkspaceOutcome], problems: tuple[Problem, ...]
 ) -> Result:
     ordered = tuple(outcomes.get(row.key) or _unreached(row, is_stopped=bool(problems)) for row in run.workspaces)
     stats = [stat for client in run.clients.values() for stat in client.stats.values()]

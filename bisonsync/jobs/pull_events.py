@@ -25,17 +25,16 @@ from bisonsync.errors import (
     LeaseLost,
     Stopped,
 )
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import StoredEvent, clean_value
 from bisonsync.payloads import NotJson, read_body
 from bisonsync.run import (
     STOP_GRACE_SECONDS,
     Problem,
     Result,
-    WorkspaceKey,
     WorkspaceOutcome,
     WorkspacesRun,
     WorkspaceVerdict,
-    label,
 )
 from bisonsync.store import event_pulls, leases, partitions
 from bisonsync.store.db import Connection
@@ -107,7 +106,7 @@ def run(run: WorkspacesRun, policy: Policy) -> Result:
     for row in run.workspaces:
         if row.bison_instance not in run.clients:
             error = run.access[row.key].error or ConfigError(f"instance {row.bison_instance} is not in the settings")
-            outcomes[row.key] = _outcome(row, "failed", Counts(), (Problem.of(error, label(row.key)),))
+            outcomes[row.key] = _outcome(row, "failed", Counts(), (Problem.of(error, str(row.key)),))
     for instance, client in run.clients.items():
         waiting = deque(row for row in run.workspaces if row.bison_instance == instance)
 
@@ -290,7 +289,7 @@ class _WorkspacePull:
         return self._run.bookkeeping.run(lambda conn: event_pulls.sum_mismatches(conn, self._row.key))
 
     def _problems(self) -> tuple[Problem, ...]:
-        return problems_of(label(self._row.key), self._unapplied, self._mismatches)
+        return problems_of(str(self._row.key), self._unapplied, self._mismatches)
 
     def _start(self, conn: Connection) -> datetime:
         """The database's time; no request is spent on a workspace that another run has taken over."""
@@ -317,7 +316,7 @@ class _WorkspacePull:
         while True:
             seconds = self._policy.workspace_deadline_per_1000_seconds * ROWS_PER_PART / 1000
             limit = self._policy.workspace_deadline_min_seconds + seconds
-            part = reader.read_part(PAGES_PER_PART, self._client.meter(limit, name=f"workspace {label(self._row.key)}"))
+            part = reader.read_part(PAGES_PER_PART, self._client.meter(limit, name=f"workspace {self._row.key}"))
             if part.pages:
                 self._require_identity()
                 self._store(part, now, is_last=is_last)
@@ -339,10 +338,10 @@ class _WorkspacePull:
     def _require_identity(self) -> None:
         row, access = self._row, self._access
         if access.error is not None or access.token is None:
-            raise access.error or ConfigError(f"workspace {label(row.key)} has no token")
+            raise access.error or ConfigError(f"workspace {row.key} has no token")
         if access.by_switch:
             raise CredentialsError(
-                f"workspace {label(row.key)} has no token of its own: event logs are not read by switching a key",
+                f"workspace {row.key} has no token of its own: event logs are not read by switching a key",
                 hint="run 'bisonsync workspaces mint-tokens'",
             )
         acting = self._client.get_acting_workspace(access.token, who=access.who)
@@ -384,7 +383,7 @@ class _WorkspacePull:
         self._unapplied += stored.unapplied
 
     def _failed(self, error: BisonsyncError) -> WorkspaceOutcome:
-        name = label(self._row.key)
+        name = str(self._row.key)
         verdict: WorkspaceVerdict = "incomplete" if self._is_committed else "failed"
         verdict = "guarded" if error.exit_code == GuardRefused.exit_code else verdict
         problem = Problem.of(error, name)

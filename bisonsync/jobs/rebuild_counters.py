@@ -8,7 +8,8 @@ from datetime import date
 from itertools import groupby
 
 from bisonsync.errors import BisonsyncError, DeadlineExceeded, GuardRefused
-from bisonsync.run import Problem, Result, Run, WorkspaceKey, label
+from bisonsync.keys import WorkspaceKey
+from bisonsync.run import Problem, Result, Run
 from bisonsync.store import counters, leases
 from bisonsync.store.counters import Difference
 from bisonsync.store.db import Connection
@@ -50,9 +51,9 @@ def compare(run: Run, choice: Choice) -> Result:
     told = tuple(
         Problem(
             "difference",
-            f"{label(key)}, {_month(month)}: {_said(differences)}",
+            f"{key}, {_month(month)}: {_said(differences)}",
             "run 'bisonsync rebuild-counters'",
-            label(key),
+            str(key),
             DIFFERENCES_EXIT,
         )
         for (key, month), differences in _by_row(found.differences)
@@ -77,10 +78,10 @@ def rebuild(run: Run, choice: Choice) -> Result:
                 problems.append(Problem.of(error))
                 break
             except BisonsyncError as error:
-                problems.append(Problem.of(error, label(key)))
+                problems.append(Problem.of(error, str(key)))
             run.progress("setting counters right", len(repaired), len(found.differences))
     shown = found.differences if run.dry_run else repaired
-    rows = [f"{label(key)} {_month(month)}: {_said(wrong)}" for (key, month), wrong in _by_row(shown)]
+    rows = [f"{key} {_month(month)}: {_said(wrong)}" for (key, month), wrong in _by_row(shown)]
     said = f"{_counters(shown)} set right: {'; '.join(rows)}" if rows else "every counter is what the log says"
     return _result(found, tuple(problems), said, repaired=len(repaired), committed=bool(repaired))
 
@@ -158,7 +159,7 @@ def _result(found: _Found, problems: tuple[Problem, ...], said: str, *, repaired
 
 def _by_row(differences: Iterable[Difference]) -> list[tuple[tuple[WorkspaceKey, date], list[Difference]]]:
     """Differences by the row of client_metrics they are in, which is how they come."""
-    grouped = groupby(differences, key=lambda d: ((d.bison_instance, d.bison_workspace_id), d.metric_month))
+    grouped = groupby(differences, key=lambda d: (WorkspaceKey(d.bison_instance, d.bison_workspace_id), d.metric_month))
     return [(row, list(wrong)) for row, wrong in grouped]
 
 

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Protocol
 
 from bisonsync.errors import BisonsyncError, DatabaseUnavailable, DeadlineExceeded, GuardRefused, Stopped, UsageError
-from bisonsync.run import Problem, Result, WorkspaceKey, WorkspaceOutcome, WorkspacesRun, label
+from bisonsync.keys import WorkspaceKey
+from bisonsync.run import Problem, Result, WorkspaceOutcome, WorkspacesRun
 from bisonsync.store import partitions, snapshots
 from bisonsync.store.registry import WorkspaceRow
 from bisonsync.store.snapshots import ExpectedWorkspace, Gap, HistoryWritten, Written
@@ -140,7 +141,7 @@ def _record(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> Non
         except Stopped:
             raise
         except BisonsyncError as error:
-            work.outcomes[row.key] = _outcome(row, "failed", {}, Problem.of(error, label(row.key)))
+            work.outcomes[row.key] = _outcome(row, "failed", {}, Problem.of(error, str(row.key)))
         else:
             _note_written(run, work, row, written)
 
@@ -180,7 +181,7 @@ def _write(run: WorkspacesRun, policy: Policy, row: WorkspaceRow) -> Written:
 
 
 def _note_written(run: WorkspacesRun, work: _Work, row: WorkspaceRow, written: Written) -> None:
-    name = label(row.key)
+    name = str(row.key)
     if written.refusal is not None:
         problem = Problem(
             GuardRefused.kind,
@@ -226,7 +227,7 @@ def _follow(run: WorkspacesRun, policy: Policy, work: _Work, today: date) -> Non
             lacking = [] if policy.force else _list_lacking(run, policy, work, instance, day)
             if lacking and not refused:
                 work.notes.append(
-                    f"history of {instance} for {day} waits for {', '.join(label(e.key) for e in lacking[:3])}"
+                    f"history of {instance} for {day} waits for {', '.join(str(e.key) for e in lacking[:3])}"
                     + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
                 )
             if not lacking and not refused and not run.dry_run:
@@ -310,7 +311,7 @@ def _recompute(run: WorkspacesRun, policy: Policy, work: _Work, day: date) -> No
         work.gaps += len(lacking)
         is_written = is_recorded and (policy.force or not lacking)
         if lacking:
-            missing = f"{instance}: {day} was not recorded in {', '.join(label(key) for key in lacking)}"
+            missing = f"{instance}: {day} was not recorded in {', '.join(str(key) for key in lacking)}"
             if is_written:
                 work.notes.append(f"{missing}: computed without, marked as incomplete")
             else:

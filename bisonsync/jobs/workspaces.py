@@ -22,8 +22,9 @@ from bisonsync.errors import (
     GuardRefused,
     Stopped,
 )
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import MintedToken, Workspace
-from bisonsync.run import InstanceAccess, Problem, Result, SetupRun, WorkspaceKey, WorkspaceOutcome, label
+from bisonsync.run import InstanceAccess, Problem, Result, SetupRun, WorkspaceOutcome
 from bisonsync.store import registry, tokens
 from bisonsync.store.registry import WorkspaceRow
 
@@ -93,7 +94,7 @@ def mint_tokens(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
     def work(row: WorkspaceRow) -> tuple[str, Problem | None]:
         access = run.instances.get(row.bison_instance)
         if access is None:
-            return "failed", Problem.of(_not_configured(row), label(row.key))
+            return "failed", Problem.of(_not_configured(row), str(row.key))
         check = check_token(access, row, stored.get(row.key))
         if not run.dry_run and row.key in stored and check.state != "unknown":
             _note(run, row, check)
@@ -106,7 +107,7 @@ def mint_tokens(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
                 f"instance {row.bison_instance} has no api_key to make tokens with",
                 hint="give instances.NAME.api_key_file, the super-admin's key",
             )
-            return "failed", Problem.of(missing, label(row.key))
+            return "failed", Problem.of(missing, str(row.key))
         if run.dry_run:
             return "minted", None
         _mint(run, access.client, access.api_key, row)
@@ -131,7 +132,7 @@ def verify(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
     def work(row: WorkspaceRow) -> tuple[str, Problem | None]:
         access = run.instances.get(row.bison_instance)
         if access is None:
-            return "unknown", Problem.of(_not_configured(row), label(row.key))
+            return "unknown", Problem.of(_not_configured(row), str(row.key))
         check = check_token(access, row, stored.get(row.key))
         states[row.key] = check.state
         if not run.dry_run and row.key in stored and check.state != "unknown":
@@ -145,13 +146,13 @@ def verify(run: SetupRun, rows: Sequence[WorkspaceRow]) -> Result:
         counts,
         workspaces=tuple(_as_outcome(row, *outcomes[row.key]) for row in rows),
         summary=", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "no workspace",
-        details={"tokens": [{"workspace": label(row.key), "state": outcomes[row.key][0]} for row in rows]},
+        details={"tokens": [{"workspace": str(row.key), "state": outcomes[row.key][0]} for row in rows]},
     )
 
 
 def check_token(access: InstanceAccess, row: WorkspaceRow, stored: str | None) -> TokenCheck:
     """Ask a token in which workspace it acts."""
-    name = label(row.key)
+    name = str(row.key)
     token = access.workspace_keys.get(row.bison_workspace_id) or stored
     if not token:
         hint = "run 'bisonsync workspaces mint-tokens'"
@@ -339,7 +340,7 @@ def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> in
 
 
 def _stored_tokens(run: SetupRun) -> dict[WorkspaceKey, str]:
-    return {(row.bison_instance, row.bison_workspace_id): row.token for row in run.bookkeeping.run(tokens.list_tokens)}
+    return {row.key: row.token for row in run.bookkeeping.run(tokens.list_tokens)}
 
 
 def _note(run: SetupRun, row: WorkspaceRow, check: TokenCheck) -> None:
@@ -361,16 +362,16 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
             raise
         _close(run, intent, "unknown", error.message)
         raise ApiUnavailable(
-            f"workspace {label(row.key)}: whether the token {name!r} was made is not known: {error.message}",
+            f"workspace {row.key}: whether the token {name!r} was made is not known: {error.message}",
             hint=f"look for {name!r} under the workspace's API tokens, delete it there, and run mint-tokens again",
         ) from error
     _store(run, row, minted, name, intent)
-    acting = client.get_acting_workspace(minted.plain_text_token, who=f"the new token of workspace {label(row.key)}")
+    acting = client.get_acting_workspace(minted.plain_text_token, who=f"the new token of workspace {row.key}")
     is_right = acting.id == row.bison_workspace_id
     run.bookkeeping.run(lambda conn: tokens.set_status(conn, *row.key, "valid" if is_right else "mismatch"))
     if not is_right:
         raise GuardRefused(
-            f"the new token of workspace {label(row.key)} acts in {acting.id} ({acting.shown}); it is not used",
+            f"the new token of workspace {row.key} acts in {acting.id} ({acting.shown}); it is not used",
             hint="make an api-user token of that workspace by hand: 'bisonsync workspaces add --token-file'",
         )
 
@@ -392,21 +393,17 @@ def _close(run: SetupRun, intent: int, outcome: str, detail: str) -> None:
 def _lost_intents(run: SetupRun, rows: Sequence[WorkspaceRow]) -> list[Problem]:
     """Tokens that an earlier run asked for before it was killed; told once."""
     keys = {row.key for row in rows}
-    lost = [
-        intent
-        for intent in run.bookkeeping.run(tokens.list_open_intents)
-        if (intent.bison_instance, intent.bison_workspace_id) in keys
-    ]
+    lost = [intent for intent in run.bookkeeping.run(tokens.list_open_intents) if intent.key in keys]
     if not run.dry_run:
         for intent in lost:
             _close(run, intent.id, "unknown", "the run that asked for it ended before the answer came")
     return [
         Problem(
             "lost_token",
-            f"workspace {label((intent.bison_instance, intent.bison_workspace_id))}: a token {intent.token_name!r} "
+            f"workspace {intent.key}: a token {intent.token_name!r} "
             f"was asked for at {intent.intent_at:%Y-%m-%d %H:%M} UTC and never arrived",
             "look for it under the workspace's API tokens and delete it there",
-            label((intent.bison_instance, intent.bison_workspace_id)),
+            str(intent.key),
         )
         for intent in lost
     ]
@@ -423,7 +420,7 @@ def _side_by_side(
         except (Stopped, DatabaseError):
             raise
         except BisonsyncError as error:
-            return "failed", Problem.of(error, label(row.key))
+            return "failed", Problem.of(error, str(row.key))
 
     widths = {name: access.concurrency for name, access in run.instances.items()}
     return side_by_side(widths, {row.key: partial(guarded, row) for row in rows}, name="setup")
@@ -446,6 +443,6 @@ def _count(outcomes: Mapping[WorkspaceKey, tuple[str, Problem | None]], state: s
 
 def _not_configured(row: WorkspaceRow) -> ConfigError:
     return ConfigError(
-        f"workspace {label(row.key)}: instance {row.bison_instance!r} is not in the settings",
+        f"workspace {row.key}: instance {row.bison_instance!r} is not in the settings",
         hint=f"add [instances.{row.bison_instance}] with base_url",
     )

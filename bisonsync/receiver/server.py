@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.receiver.app import Counts, Receiver
 from bisonsync.receiver.lines import LibraryHandler, Lines
-from bisonsync.receiver.watch import Watch, Workspace
+from bisonsync.receiver.watch import Watch
 from bisonsync.receiver.writer import Writer
 from bisonsync.store.db import Database
 
@@ -31,7 +32,7 @@ class Plan:
     """What a process needs to know; handed to workers through a pipe, for arguments show in the process list."""
 
     dsn: str = field(repr=False)
-    owners: Mapping[bytes, Workspace] = field(repr=False)
+    owners: Mapping[bytes, WorkspaceKey] = field(repr=False)
     version: str
     log_json: bool
     quiet: bool

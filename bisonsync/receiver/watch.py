@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from bisonsync.errors import DatabaseError
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store import health_writes, migrations, webhook_secrets, webhooks
 from bisonsync.store.db import Connection, Database
 from bisonsync.store.health_writes import ReadOnly
-
-Workspace = tuple[str, int]
 
 LOOK_SECONDS = 3.0
 # Unknown secrets make for looks of their own, so far apart: guessing must not load the database.
@@ -48,7 +47,7 @@ class Trouble:
 class Sight:
     """What was seen last, and what is wrong by the newest look."""
 
-    owners: Mapping[bytes, Workspace] = field(repr=False)
+    owners: Mapping[bytes, WorkspaceKey] = field(repr=False)
     seen_at: float = float("-inf")
     trouble: Trouble | None = None
 
@@ -59,7 +58,7 @@ class Watch:
     def __init__(
         self,
         db: Database,
-        fixed: Mapping[bytes, Workspace],
+        fixed: Mapping[bytes, WorkspaceKey],
         *,
         monotonic: Callable[[], float],
         tell: Callable[[str], None],
@@ -93,7 +92,7 @@ class Watch:
         """How many requests wait for a look."""
         return len(self._asked)
 
-    async def find_owner(self, secret: str, give_up_at: float) -> Workspace | None:
+    async def find_owner(self, secret: str, give_up_at: float) -> WorkspaceKey | None:
         """Whose a secret is, None if it is nobody's. Raises Undecided.
 
         It may have been stored a moment ago: one that is not known waits, until ``give_up_at`` by the loop's clock, for
@@ -199,14 +198,10 @@ class Watch:
                 looked.set_result(None)
 
 
-def _read(conn: Connection) -> tuple[dict[bytes, Workspace], ReadOnly | None]:
+def _read(conn: Connection) -> tuple[dict[bytes, WorkspaceKey], ReadOnly | None]:
     """Whose the secrets are, and why nothing can be written, if that is so."""
     migrations.require_schema(conn)
-    owners = {
-        bytes(row.secret_sha256): (row.bison_instance, row.bison_workspace_id)
-        for row in webhook_secrets.list_secrets(conn)
-        if row.retired_at is None
-    }
+    owners = {bytes(row.secret_sha256): row.key for row in webhook_secrets.list_secrets(conn) if row.retired_at is None}
     return owners, health_writes.find_read_only(conn)
 
 
@@ -220,9 +215,9 @@ def _shown(error: Exception) -> str:
     return f"a bug: {type(error).__name__} while the database was looked at"
 
 
-def _match(owners: Mapping[bytes, Workspace], digest: bytes) -> Workspace | None:
+def _match(owners: Mapping[bytes, WorkspaceKey], digest: bytes) -> WorkspaceKey | None:
     """Whose the digest is; how long that takes tells nothing of how much of it is right."""
-    found: Workspace | None = None
+    found: WorkspaceKey | None = None
     for known, owner in owners.items():
         if hmac.compare_digest(known, digest):
             found = owner

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bisonsync.errors import ConfigError, CredentialsError
-from bisonsync.run import WorkspaceAccess, WorkspaceKey, label
+from bisonsync.keys import WorkspaceKey
+from bisonsync.run import WorkspaceAccess
 
 if TYPE_CHECKING:
     from bisonsync.settings.models import Instance
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def access_of(key: WorkspaceKey, instance: Instance | None, stored_token: str | None) -> WorkspaceAccess:
     """How a workspace may be read: its own token, else by switching the super-admin key where that is allowed."""
-    name = label(key)
+    name = str(key)
     if instance is None:
         return WorkspaceAccess(
             None,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bisonsync.errors import ArgumentRefused, ConfigError
-from bisonsync.run import label
 
 if TYPE_CHECKING:
     from bisonsync.store.registry import WorkspaceRow
@@ -23,7 +22,7 @@ def choose(rows: Sequence[WorkspaceRow], workspaces: Sequence[str], instances: S
         inactive = [row for row in candidates if not row.is_active]
         if inactive:
             raise ArgumentRefused(
-                f"workspace {label(inactive[0].key)} ({inactive[0].workspace_name}) is not active",
+                f"workspace {inactive[0].key} ({inactive[0].workspace_name}) is not active",
                 hint=f"bisonsync workspaces enable {inactive[0].bison_workspace_id}",
             )
     active = [row for row in candidates if row.is_active]
@@ -66,7 +65,7 @@ def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
         if wanted
         in (
             str(row.bison_workspace_id),
-            label(row.key),
+            str(row.key),
             row.workspace_name.strip().lower(),
             (row.display_name or "").lower(),
         )
@@ -75,7 +74,7 @@ def _find(rows: Sequence[WorkspaceRow], text: str) -> WorkspaceRow:
         return found[0]
     if found:
         raise ArgumentRefused(
-            f"{text!r} means several workspaces: {', '.join(label(row.key) for row in found)}",
+            f"{text!r} means several workspaces: {', '.join(str(row.key) for row in found)}",
             hint="name one of them as INSTANCE/ID",
         )
     import difflib

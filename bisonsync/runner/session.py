@@ -27,6 +27,7 @@ from bisonsync.errors import (
     Stopped,
     UsageError,
 )
+from bisonsync.keys import WorkspaceKey
 from bisonsync.output import Output, unread
 from bisonsync.run import (
     NOTICE,
@@ -37,10 +38,8 @@ from bisonsync.run import (
     Result,
     Run,
     SetupRun,
-    WorkspaceKey,
     WorkspaceOutcome,
     WorkspacesRun,
-    label,
 )
 from bisonsync.runner.access import access_of
 from bisonsync.runner.options import Options
@@ -64,7 +63,7 @@ LOCK_POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.2
 MAX_HOLDERS_NAMED = 3
 # Stands for the job itself where it works on no workspace.
-NO_WORKSPACE: WorkspaceKey = ("", 0)
+NO_WORKSPACE = WorkspaceKey("", 0)
 # How long the end of a run waits for a database that is gone.
 LEDGER_PATIENCE_SECONDS = 45.0
 LEDGER_HASTE_SECONDS = 3.0
@@ -511,7 +510,7 @@ class Session:
             self.output.result(f"{self.job}: {verdict}: {planned}{result.summary}, {milliseconds / 1000:.1f} s")
         for outcome in result.workspaces:
             counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
-            self.output.log(f"{label(outcome.key)} {outcome.name}: {outcome.verdict}{': ' if counts else ''}{counts}")
+            self.output.log(f"{outcome.key} {outcome.name}: {outcome.verdict}{': ' if counts else ''}{counts}")
         if not self.options.quiet:
             # Nothing that cron would have to mail: health tells what does not pass by itself.
             for warning in result.warnings:
@@ -527,7 +526,7 @@ class Session:
         from bisonsync.store import runs
 
         health = _api_health(self._clients)
-        failed = [label(o.key) for o in result.workspaces if o.verdict not in ("complete", "skipped")]
+        failed = [str(o.key) for o in result.workspaces if o.verdict not in ("complete", "skipped")]
         outcomes = [
             runs.WorkspaceOutcomeRow(
                 o.bison_instance,
@@ -669,7 +668,7 @@ class Session:
         if error is None:
             held |= self._take(locked)
         self._left_out = tuple(
-            WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(Problem.of(error, label(row.key)),))
+            WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(Problem.of(error, str(row.key)),))
             if error is not None and row.key in locked
             else WorkspaceOutcome(*row.key, row.workspace_name, "skipped", note=_held_by(holders.get(row.key)))
             for row in rows
@@ -710,7 +709,7 @@ class Session:
         taken = self.bookkeeping.run(work)
         if taken:
             self._start_heart()
-        return {(lease.bison_instance, lease.bison_workspace_id): lease for lease in taken}
+        return {lease.key: lease for lease in taken}
 
     def _wait_for_locks(self, keys: Sequence[WorkspaceKey]) -> DatabaseError | None:
         """Wait for the end of the transactions that keep leases locked; the error naming them if it does not come."""
@@ -726,7 +725,7 @@ class Session:
         from bisonsync.store import leases
 
         listed = self.bookkeeping.run(lambda conn: leases.list_holders(conn, self.job))
-        return {(holder.bison_instance, holder.bison_workspace_id): holder for holder in listed}
+        return {holder.key: holder for holder in listed}
 
     def _start_heart(self) -> None:
         if self._heart is not None:
@@ -757,7 +756,7 @@ class Session:
         skipped: dict[str, list[str]] = {}
         for outcome in workspaces:
             if outcome.verdict == "skipped" and outcome.note:
-                skipped.setdefault(outcome.note, []).append(label(outcome.key))
+                skipped.setdefault(outcome.note, []).append(str(outcome.key))
         said = "".join(f"; skipped {', '.join(names)}, {note}" for note, names in skipped.items())
         return replace(result, workspaces=workspaces, counts=counts, summary=result.summary + said)
 
@@ -779,7 +778,7 @@ class Session:
                 self.write_webhook_settings(conn)
             return tokens.list_tokens(conn)
 
-        stored = {(row.bison_instance, row.bison_workspace_id): row.token for row in self.bookkeeping.run(prepare)}
+        stored = {row.key: row.token for row in self.bookkeeping.run(prepare)}
         return WorkspacesRun(
             job=self.job,
             run_id=self.run_id,

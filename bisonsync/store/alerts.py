@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -26,9 +27,9 @@ class ClientRow:
     channel: str
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """The workspace's identity."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

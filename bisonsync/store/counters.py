@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 from psycopg.rows import class_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -45,7 +46,7 @@ def list_months(conn: Connection, *, retention_days: int, now: datetime | None =
 
 
 def list_differences(
-    conn: Connection, workspaces: Sequence[tuple[str, int]] | None, first_month: date, last_month: date | None
+    conn: Connection, workspaces: Sequence[WorkspaceKey] | None, first_month: date, last_month: date | None
 ) -> list[Difference]:
     """Every counter that differs from the log, by workspace and month; None for all workspaces, or without end.
 

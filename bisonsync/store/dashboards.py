@@ -8,12 +8,11 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
 _Q = load_queries("dashboards")
-
-WorkspaceKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class AccountCounts:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class FreshnessRow:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 def count_accounts(conn: Connection, keys: Sequence[WorkspaceKey] | None) -> list[AccountCounts]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store import leases, webhooks
 from bisonsync.store.db import Connection
@@ -116,14 +117,14 @@ def read_time(conn: Connection) -> datetime:
         return cursor.execute(_Q["read_time"]).fetchone()  # type: ignore[return-value]  # always one row
 
 
-def list_pulls(conn: Connection) -> dict[tuple[str, int], Pull]:
+def list_pulls(conn: Connection) -> dict[WorkspaceKey, Pull]:
     """How far the event logs are read, by workspace."""
     with conn.cursor(row_factory=class_row(Pull)) as cursor:
         pulls = cursor.execute(_Q["list_pulls"]).fetchall()
-    return {(pull.bison_instance, pull.bison_workspace_id): pull for pull in pulls}
+    return {WorkspaceKey(pull.bison_instance, pull.bison_workspace_id): pull for pull in pulls}
 
 
-def find_known(conn: Connection, key: tuple[str, int], deliveries: Sequence[Delivery]) -> list[Known]:
+def find_known(conn: Connection, key: WorkspaceKey, deliveries: Sequence[Delivery]) -> list[Known]:
     """Whether the inbox has each of these events of a workspace already; in the order given. Reads only."""
     if not deliveries:
         return []
@@ -141,7 +142,7 @@ def find_known(conn: Connection, key: tuple[str, int], deliveries: Sequence[Deli
     return [*placed]
 
 
-def plan(conn: Connection, key: tuple[str, int], part: Part) -> Stored:
+def plan(conn: Connection, key: WorkspaceKey, part: Part) -> Stored:
     """What ``store`` would do with the events, as far as it can be told without applying them. Reads only."""
     known = find_known(conn, key, part.deliveries)
     fresh = [each.identity for each in known if not each.is_known]
@@ -159,7 +160,7 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
     done = _find_result(conn, lease)
     if done is not None and done.pages >= part.counts.pages + part.pages:
         return Stored(done)
-    key = (lease.bison_instance, lease.bison_workspace_id)
+    key = lease.key
     known = find_known(conn, key, part.deliveries)
     fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
     outcomes = webhooks.receive(conn, fresh)
@@ -209,7 +210,7 @@ def judge_again(conn: Connection, lease: Lease, workspace_name: str, counts: Cou
     return counts
 
 
-def sum_mismatches(conn: Connection, key: tuple[str, int]) -> Mismatches:
+def sum_mismatches(conn: Connection, key: WorkspaceKey) -> Mismatches:
     """What lies in the inbox that came to a workspace's address and is of another one."""
     with conn.cursor(row_factory=class_row(Mismatches)) as cursor:
         found = cursor.execute(_Q["sum_mismatches"], {"instance": key[0], "workspace_id": key[1]}).fetchone()

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -30,9 +31,9 @@ class ListRow:
     interval_seconds: int
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     @property
     def job(self) -> str:
@@ -59,9 +60,9 @@ class DropRow:
     live: int
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,9 @@ class TokenState:
     error_kind: str | None
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -58,9 +59,9 @@ class HeldLease:
     status: str | None
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,11 @@ from datetime import date, datetime
 
 from psycopg.rows import class_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
 _Q = load_queries("health_numbers")
-
-WorkspaceKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Disconnected:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Capacity:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
 _Q = load_queries("health_webhooks")
-
-WorkspaceKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Traffic:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Silence:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Outcomes:
         """The workspace; None where the deliveries do not tell it."""
         if self.bison_instance is None or self.bison_workspace_id is None:
             return None
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     @property
     def percent(self) -> float:
@@ -116,7 +115,7 @@ class Mismatch:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace whose address it is."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

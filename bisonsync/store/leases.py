@@ -12,12 +12,11 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from bisonsync.errors import LeaseLost
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
 _Q = load_queries("leases")
-
-WorkspaceKey = tuple[str, int]
 
 # So much before a lease ends by the database's clock the server takes no commit any more.
 COMMIT_MARGIN_MILLISECONDS = 100
@@ -34,6 +33,11 @@ class Lease:
     run_id: UUID
     ttl_seconds: float
 
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace."""
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -48,6 +52,11 @@ class Holder:
     age_seconds: float | None
     heartbeat_age_seconds: float
     expires_in_seconds: float
+
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace."""
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     def __str__(self) -> str:
         age = "" if self.age_seconds is None else f", since {self.age_seconds:.0f} s"
@@ -211,8 +220,7 @@ def _parameters(lease: Lease) -> dict[str, object]:
 
 
 def _lost(lease: Lease) -> LeaseLost:
-    workspace = f"{lease.bison_instance}/{lease.bison_workspace_id}"
     return LeaseLost(
-        f"{lease.job}: the lease of workspace {workspace} ran out or was taken over",
+        f"{lease.job}: the lease of workspace {lease.key} ran out or was taken over",
         hint="this host or its database connection stood still for too long; nothing was written, run it again",
     )

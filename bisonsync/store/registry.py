@@ -8,6 +8,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -32,9 +33,9 @@ class WorkspaceRow:
     total: int
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> WorkspaceKey:
         """Its identity: names change and repeat."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

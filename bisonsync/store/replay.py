@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -25,7 +26,7 @@ class Choice:
     until: datetime | None = None
     event_types: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
-    workspaces: tuple[tuple[str, int], ...] | None = None
+    workspaces: tuple[WorkspaceKey, ...] | None = None
     instances: tuple[str, ...] = ()
     ids: tuple[int, ...] | None = None
     older_than: int | None = None

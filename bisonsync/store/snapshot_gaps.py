@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store import leases
 from bisonsync.store.db import Connection
@@ -73,7 +74,7 @@ def list_ends(conn: Connection, gap: Gap) -> list[Ends]:
         return cursor.execute(_Q["list_ends"], _parameters(gap)).fetchall()
 
 
-def list_trailing(conn: Connection, keys: Iterable[tuple[str, int]], *, zone: str) -> list[Gap]:
+def list_trailing(conn: Connection, keys: Iterable[WorkspaceKey], *, zone: str) -> list[Gap]:
     """The gaps that recording the mirrors of these workspaces now would leave behind, by workspace."""
     listed = sorted(set(keys))
     parameters = {"instances": [key[0] for key in listed], "workspace_ids": [key[1] for key in listed], "zone": zone}

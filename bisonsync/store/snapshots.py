@@ -10,14 +10,13 @@ from typing import Any
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store import leases
 from bisonsync.store.db import Connection
 from bisonsync.store.leases import Lease
 
 _Q = load_queries("snapshots")
-
-WorkspaceKey = tuple[str, int]
 
 DAILY = "sender_email_daily"
 HISTORY = "provider_performance_history"
@@ -31,11 +30,6 @@ class Judgement:
     bison_workspace_id: int
     snapshot_date: date
     refusal: str | None
-
-    @property
-    def key(self) -> WorkspaceKey:
-        """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class ExpectedWorkspace:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,7 @@ class Gap:
     @property
     def key(self) -> WorkspaceKey:
         """The workspace."""
-        return self.bison_instance, self.bison_workspace_id
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     @property
     def days(self) -> list[date]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -22,6 +23,11 @@ class TokenRow:
     token: str = field(repr=False)
     status: str
 
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace."""
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenIntent:
@@ -32,6 +38,11 @@ class OpenIntent:
     bison_workspace_id: int
     token_name: str
     intent_at: datetime
+
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace."""
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 def list_tokens(conn: Connection) -> list[TokenRow]:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection
 
@@ -22,6 +23,11 @@ class SecretRow:
     bison_instance: str
     bison_workspace_id: int
     retired_at: datetime | None
+
+    @property
+    def key(self) -> WorkspaceKey:
+        """The workspace."""
+        return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from psycopg import errors as pg
 from psycopg.rows import class_row
 
 from bisonsync.errors import DatabaseUnavailable, SchemaMismatch
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store.db import Connection, is_lock_fault
 
@@ -38,7 +39,7 @@ class Delivery:
     source: Source
     raw: bytes | None = None
     received_at: datetime | None = None
-    hook: tuple[str, int] | None = None
+    hook: WorkspaceKey | None = None
     is_test: bool = False
     is_mismatch: bool = False
 

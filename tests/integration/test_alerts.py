@@ -23,6 +23,7 @@ from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, follow, sight
 from bisonsync.clock import SystemClock
 from bisonsync.jobs import alerts
 from bisonsync.jobs.alerts import DeliveryReport
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store import alerts as store
 from bisonsync.store.alerts import ClientRow, Episode
 from bisonsync.store.db import Database
@@ -438,7 +439,7 @@ def agency(watch: Watch) -> Watch:
 
 
 def test_a_client_hears_of_its_own_alarms_alone(agency: Watch) -> None:
-    mine = Finding("Acme", "CRITICAL", "never read", ("sim", 3))
+    mine = Finding("Acme", "CRITICAL", "never read", WorkspaceKey("sim", 3))
     bad = result("CRITICAL", detail="Acme and Other", hint="look at Other", findings=(finding(9, detail="Other"), mine))
     worse = result("CRITICAL", findings=(finding(9), mine, finding(4, "WARNING", detail="7 min old")))
 

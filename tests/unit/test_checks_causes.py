@@ -8,13 +8,14 @@ import pytest
 
 from bisonsync.checks.causes import attribute
 from bisonsync.checks.check import CheckResult, Finding, State
+from bisonsync.keys import WorkspaceKey
 
 POLL = "job:poll-accounts"
 SNAPSHOT = "job:snapshot-providers"
-ACME, OTHER = ("sim", 1), ("sim", 2)
+ACME, OTHER = WorkspaceKey("sim", 1), WorkspaceKey("sim", 2)
 
 
-def found(*kinds: str, workspace: tuple[str, int] | None = None, state: State = "WARNING") -> Finding:
+def found(*kinds: str, workspace: WorkspaceKey | None = None, state: State = "WARNING") -> Finding:
     return Finding("it", state, "is wrong", workspace, kinds=kinds)
 
 
@@ -88,8 +89,8 @@ def test_a_cause_is_named_whatever_the_order(effect: CheckResult, cause: CheckRe
         # Another workspace's, another job's, another error's.
         (result("freshness", found(POLL, "late", "error:credentials", workspace=OTHER)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:deadline", workspace=ACME)), NO_TOKEN),
-        (result("freshness", found(POLL, "late", "error:api", workspace=("two", 1))), DOWN),
-        (result("workspace-failures", found("failing", "error:api", workspace=("two", 1))), DOWN),
+        (result("freshness", found(POLL, "late", "error:api", workspace=WorkspaceKey("two", 1))), DOWN),
+        (result("workspace-failures", found("failing", "error:api", workspace=WorkspaceKey("two", 1))), DOWN),
         (result("freshness", found(POLL, "late", "error:api", workspace=ACME)), result("api", found("instance:sim"))),
         (result("runs", found(POLL, "verdict", "error:api")), result("api", found("instance:sim"))),
         (result("freshness", STALE), DROPPED),

@@ -13,7 +13,7 @@ from bisonsync.api.slack_messages import Alarm, Body, Kind, alarm_message, check
 from bisonsync.checks.check import CheckResult
 from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, Sighting, follow, joined, sight
 from bisonsync.errors import ApiError, ApiUnavailable, ConfigError, Stopped
-from bisonsync.run import Problem, label
+from bisonsync.run import Problem
 from bisonsync.store import alerts as store
 from bisonsync.store.alerts import ClaimedMessage, ClientRow, Episode, NewMessage
 
@@ -227,9 +227,9 @@ def known_clients(rows: Sequence[ClientRow], policy: Policy) -> tuple[list[Clien
     problems = tuple(
         Problem(
             "configuration",
-            f"workspace {label(row.key)}: client_registry.slack_webhook_url_ref names a channel that is not set up",
+            f"workspace {row.key}: client_registry.slack_webhook_url_ref names a channel that is not set up",
             f"add {row.channel!r} to [alerts.channels], or correct the reference",
-            label(row.key),
+            str(row.key),
             exit_code=0,
         )
         for row in rows

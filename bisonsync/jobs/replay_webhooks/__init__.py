@@ -13,7 +13,8 @@ from bisonsync.jobs.replay_webhooks.file import FileDeliveries
 from bisonsync.jobs.replay_webhooks.lines import NotReadable
 from bisonsync.jobs.replay_webhooks.log import StoredDeliveries
 from bisonsync.jobs.replay_webhooks.notes import COUNTS, Notes, named, some
-from bisonsync.run import Problem, Result, Run, label
+from bisonsync.keys import WorkspaceKey
+from bisonsync.run import Problem, Result, Run
 from bisonsync.store import partitions, replay
 from bisonsync.store.db import Connection
 from bisonsync.store.replay import Choice, Tally
@@ -145,7 +146,7 @@ def _mismatches_left(choice: Choice | None, found: Counter[str]) -> list[Problem
 def _workspace(tally: Tally) -> str | None:
     if tally.bison_instance is None or tally.bison_workspace_id is None:
         return None
-    return label((tally.bison_instance, tally.bison_workspace_id))
+    return str(WorkspaceKey(tally.bison_instance, tally.bison_workspace_id))
 
 
 def _by(tallies: Iterable[Tally], what: str) -> Counter[str]:

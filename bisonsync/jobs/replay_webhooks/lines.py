@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, Literal
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.payloads import MAX_BYTES, NotJson, read_body
 from bisonsync.store.webhooks import Delivery
 
@@ -171,7 +172,8 @@ def _of_log_row(parts: dict[str, _Part], now: datetime, *, keep_bodies: bool) ->
         raise NotJson("its payload was pruned")
     status, source = (_text(parts, name) for name in ("status", "source"))
     instance, number = _text(parts, "hook_instance"), _text(parts, "hook_workspace_id")
-    hook = (instance, int(number)) if instance and number and re.fullmatch(r"[0-9]{1,18}", number) else None
+    is_told = re.fullmatch(r"[0-9]{1,18}", number or "") is not None
+    hook = WorkspaceKey(instance, int(number)) if instance and number and is_told else None
     body = read_body(payload.text.encode(), keep_bodies=keep_bodies)
     return Delivery(
         body.text,

@@ -11,7 +11,7 @@ from typing import Any
 from bisonsync.api.lanes import side_by_side
 from bisonsync.errors import ApiUnavailable, BisonsyncError, ConfigError, GuardRefused, Stopped
 from bisonsync.jobs.webhooks.desk import Desk, Wanted
-from bisonsync.run import Problem, Result, WorkspaceOutcome, WorkspacesRun, WorkspaceVerdict, label
+from bisonsync.run import Problem, Result, WorkspaceOutcome, WorkspacesRun, WorkspaceVerdict
 from bisonsync.store import webhook_secrets
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -256,7 +256,7 @@ def _over(
         summary=told(counts) + said,
         details={
             "webhooks": [entry for report in reports.values() for entry in report.webhooks],
-            "changes": {label(key): list(report.changes) for key, report in reports.items() if report.changes},
+            "changes": {str(key): list(report.changes) for key, report in reports.items() if report.changes},
             "unknown_events": unknown,
         },
     )
@@ -264,7 +264,7 @@ def _over(
 
 def _failed(row: WorkspaceRow, error: BisonsyncError) -> _Report:
     is_guard = error.exit_code == GuardRefused.exit_code
-    return _Report("guarded" if is_guard else "failed", problems=(Problem.of(error, label(row.key)),))
+    return _Report("guarded" if is_guard else "failed", problems=(Problem.of(error, str(row.key)),))
 
 
 def _outcome(row: WorkspaceRow, report: _Report, *, may_count: bool) -> WorkspaceOutcome:

@@ -12,8 +12,9 @@ from bisonsync.api.client import WebhookRequest
 from bisonsync.api.quoting import quote
 from bisonsync.api.webhooks import NotKnown, WorkspaceHooks
 from bisonsync.errors import BisonsyncError, ConfigError, CredentialsError, GuardRefused
+from bisonsync.keys import WorkspaceKey
 from bisonsync.models import Webhook
-from bisonsync.run import WorkspaceKey, WorkspacesRun, label
+from bisonsync.run import WorkspacesRun
 from bisonsync.store import leases, webhook_secrets
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -61,7 +62,7 @@ class Look:
     @property
     def name(self) -> str:
         """The workspace as shown."""
-        return label(self.row.key)
+        return str(self.row.key)
 
     @property
     def ours(self) -> Subscription | None:
@@ -95,7 +96,7 @@ class Desk:
         self.run = run
         self.wanted = wanted
         stored = run.bookkeeping.run(webhook_secrets.list_secrets)
-        owners = {row.secret_sha256: (row.bison_instance, row.bison_workspace_id) for row in stored}
+        owners = {row.secret_sha256: row.key for row in stored}
         retired = {row.secret_sha256 for row in stored if row.retired_at is not None}
         self._ring = Keyring(
             active={key: owner for key, owner in owners.items() if key not in retired},
@@ -113,7 +114,7 @@ class Desk:
 
     def look(self, row: WorkspaceRow) -> Look:
         """The webhooks of a workspace, by its own token, once it is proven that it acts there."""
-        name, access = label(row.key), self.run.access[row.key]
+        name, access = str(row.key), self.run.access[row.key]
         if access.error is not None:
             raise access.error
         if access.token is None or access.by_switch:
