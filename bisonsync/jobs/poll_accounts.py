@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -376,20 +377,16 @@ class _InstancePoll:
         lease = self._run.leases[row.key]
 
         def work(conn: Connection) -> Merged:
-            if switch_lease is not None:
-                leases.fence(conn, switch_lease)
-            merged = accounts.merge(
-                conn,
-                lease,
-                fresh,
-                guard=self._policy.guard,
-                rules=self._policy.rules,
-                counts={"accounts_read": len(fresh.seen_ids)},
-                interval_seconds=self._policy.interval_seconds,
-            )
-            if switch_lease is not None:
-                leases.let_commit(conn, switch_lease)
-            return merged
+            with nullcontext() if switch_lease is None else leases.fenced(conn, switch_lease):
+                return accounts.merge(
+                    conn,
+                    lease,
+                    fresh,
+                    guard=self._policy.guard,
+                    rules=self._policy.rules,
+                    counts={"accounts_read": len(fresh.seen_ids)},
+                    interval_seconds=self._policy.interval_seconds,
+                )
 
         return self._run.db.run(work)
 

@@ -203,46 +203,45 @@ def merge(
     ``counts`` go into the ledger beside the changes. Safe to repeat: what this run has committed is found and
     returned. Raises LeaseLost when another run may have taken over; then nothing is written.
     """
-    leases.fence(conn, lease)
-    done = _find_result(conn, lease, fresh.faults)
-    if done is not None:
-        return done
-    conn.execute(_Q["join_by_hashing"])
-    judgement = _judge(conn, fresh, guard)
-    upserted = _upsert(conn, fresh, rules)
-    removed = _tombstone(conn, fresh, judgement.remove_ids)
-    faults = [*fresh.faults, *upserted.faults]
-    changes = Changes(
-        inserted=upserted.inserted,
-        updated=upserted.updated,
-        restored=upserted.restored,
-        unchanged=upserted.unchanged,
-        removed=removed,
-        invalid=len(faults),
-    )
-    verdict, reason = _verdict(fresh, judgement)
-    _keep_faults(conn, lease, fresh, [*faults, *fresh.notes])
-    moving = upserted.moving()
-    state = {
-        **_key(fresh),
-        "resource": RESOURCE,
-        "read_started_at": fresh.read_started_at,
-        "total": fresh.total,
-        "distinct_ids": len(fresh.seen_ids),
-        "verdict": verdict,
-        "error": reason or None,
-        "run_id": lease.run_id,
-        "pending_since": judgement.pending_since,
-        "pending_ids": judgement.pending_ids,
-        "interval_seconds": interval_seconds,
-        "idle": upserted.idle,
-        "moving": json.dumps(moving),
-    }
-    conn.execute(_Q["record_read"], state)
-    _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
-    if changes.inserted or changes.updated or changes.restored or changes.removed:
-        conn.execute(_Q["notify_change"], {**_key(fresh), "table": TABLE, "kind": "changed"})
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        done = _find_result(conn, lease, fresh.faults)
+        if done is not None:
+            return done
+        conn.execute(_Q["join_by_hashing"])
+        judgement = _judge(conn, fresh, guard)
+        upserted = _upsert(conn, fresh, rules)
+        removed = _tombstone(conn, fresh, judgement.remove_ids)
+        faults = [*fresh.faults, *upserted.faults]
+        changes = Changes(
+            inserted=upserted.inserted,
+            updated=upserted.updated,
+            restored=upserted.restored,
+            unchanged=upserted.unchanged,
+            removed=removed,
+            invalid=len(faults),
+        )
+        verdict, reason = _verdict(fresh, judgement)
+        _keep_faults(conn, lease, fresh, [*faults, *fresh.notes])
+        moving = upserted.moving()
+        state = {
+            **_key(fresh),
+            "resource": RESOURCE,
+            "read_started_at": fresh.read_started_at,
+            "total": fresh.total,
+            "distinct_ids": len(fresh.seen_ids),
+            "verdict": verdict,
+            "error": reason or None,
+            "run_id": lease.run_id,
+            "pending_since": judgement.pending_since,
+            "pending_ids": judgement.pending_ids,
+            "interval_seconds": interval_seconds,
+            "idle": upserted.idle,
+            "moving": json.dumps(moving),
+        }
+        conn.execute(_Q["record_read"], state)
+        _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
+        if changes.inserted or changes.updated or changes.restored or changes.removed:
+            conn.execute(_Q["notify_change"], {**_key(fresh), "table": TABLE, "kind": "changed"})
     return Merged(verdict, changes, reason, tuple(upserted.faults), tuple(move["field"] for move in moving))
 
 
@@ -278,32 +277,31 @@ def record_failure(
     interval_seconds: int,
 ) -> None:
     """Note that a workspace's read committed no data, unless it did after all. Raises LeaseLost like ``merge``."""
-    leases.fence(conn, lease)
-    if _find_result(conn, lease) is not None:
-        return
-    key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
-    conn.execute(
-        _Q["record_failure"],
-        {
-            **key,
-            "resource": RESOURCE,
-            "verdict": verdict,
-            "error": error["message"],
-            "interval_seconds": interval_seconds,
-        },
-    )
-    conn.execute(
-        _Q["record_result"],
-        {
-            **key,
-            "workspace_name": workspace_name,
-            "verdict": verdict,
-            "counts": json.dumps(dict(counts)),
-            "error": json.dumps(dict(error)),
-            "committed": False,
-        },
-    )
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        if _find_result(conn, lease) is not None:
+            return
+        key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
+        conn.execute(
+            _Q["record_failure"],
+            {
+                **key,
+                "resource": RESOURCE,
+                "verdict": verdict,
+                "error": error["message"],
+                "interval_seconds": interval_seconds,
+            },
+        )
+        conn.execute(
+            _Q["record_result"],
+            {
+                **key,
+                "workspace_name": workspace_name,
+                "verdict": verdict,
+                "counts": json.dumps(dict(counts)),
+                "error": json.dumps(dict(error)),
+                "committed": False,
+            },
+        )
 
 
 def _find_result(conn: Connection, lease: Lease, read_faults: Sequence[Fault] = ()) -> Merged | None:

@@ -156,40 +156,39 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
     Safe to repeat: what this run has committed is found and returned. Raises LeaseLost when another run may have
     taken over; then nothing is written.
     """
-    leases.fence(conn, lease)
-    done = _find_result(conn, lease)
-    if done is not None and done.pages >= part.counts.pages + part.pages:
-        return Stored(done)
-    key = lease.key
-    known = find_known(conn, key, part.deliveries)
-    fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
-    outcomes = webhooks.receive(conn, fresh)
-    counts = part.counts + _judge(_read(part, known), outcomes)
-    conn.execute(
-        _Q["record_progress"],
-        {
-            **_key(lease),
-            "pulled_until": part.pull.pulled_until,
-            "whole_until": part.pull.whole_until,
-            "whole_at": part.pull.whole_at,
-            "walk_from": part.pull.walk_from,
-            "walk_until": part.pull.walk_until,
-            "walk_kind": part.pull.walk_kind,
-            "walk_cursor": part.pull.walk_cursor,
-        },
-    )
-    if part.read_started_at is not None:
-        state = {"read_started_at": part.read_started_at, "events_read": counts.events_read}
-        interval = {"interval_seconds": part.interval_seconds}
-        conn.execute(_Q["record_complete"], {**_key(lease), **state, **interval})
-    _record_result(
-        conn,
-        lease,
-        part.workspace_name,
-        "incomplete" if part.read_started_at is None else "complete",
-        counts,
-    )
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        done = _find_result(conn, lease)
+        if done is not None and done.pages >= part.counts.pages + part.pages:
+            return Stored(done)
+        key = lease.key
+        known = find_known(conn, key, part.deliveries)
+        fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
+        outcomes = webhooks.receive(conn, fresh)
+        counts = part.counts + _judge(_read(part, known), outcomes)
+        conn.execute(
+            _Q["record_progress"],
+            {
+                **_key(lease),
+                "pulled_until": part.pull.pulled_until,
+                "whole_until": part.pull.whole_until,
+                "whole_at": part.pull.whole_at,
+                "walk_from": part.pull.walk_from,
+                "walk_until": part.pull.walk_until,
+                "walk_kind": part.pull.walk_kind,
+                "walk_cursor": part.pull.walk_cursor,
+            },
+        )
+        if part.read_started_at is not None:
+            state = {"read_started_at": part.read_started_at, "events_read": counts.events_read}
+            interval = {"interval_seconds": part.interval_seconds}
+            conn.execute(_Q["record_complete"], {**_key(lease), **state, **interval})
+        _record_result(
+            conn,
+            lease,
+            part.workspace_name,
+            "incomplete" if part.read_started_at is None else "complete",
+            counts,
+        )
     return Stored(counts, tuple(outcome for outcome in outcomes if outcome.status in ("failed", "dead")))
 
 
@@ -202,11 +201,10 @@ def judge_again(conn: Connection, lease: Lease, workspace_name: str, counts: Cou
     due = conn.execute(_Q["list_due_mismatches"], {**_key(lease), "limit": limit}).fetchall()
     if not due:
         return counts
-    leases.fence(conn, lease)
-    outcomes = webhooks.process(conn, [row[0] for row in due], [row[1] for row in due])
-    counts += Counts(judged_again=sum(outcome.status != "mismatch" for outcome in outcomes))
-    _record_result(conn, lease, workspace_name, "incomplete", counts)
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        outcomes = webhooks.process(conn, [row[0] for row in due], [row[1] for row in due])
+        counts += Counts(judged_again=sum(outcome.status != "mismatch" for outcome in outcomes))
+        _record_result(conn, lease, workspace_name, "incomplete", counts)
     return counts
 
 
@@ -227,19 +225,22 @@ def record_failure(
     interval_seconds: int,
 ) -> None:
     """Note that a workspace's read did not reach its end; what it committed stays. Raises LeaseLost like ``store``."""
-    leases.fence(conn, lease)
-    parameters = {**_key(lease), "verdict": verdict, "error": error["message"], "interval_seconds": interval_seconds}
-    conn.execute(_Q["record_failure"], parameters)
-    _record_result(conn, lease, workspace_name, verdict, None, error)
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        parameters = {
+            **_key(lease),
+            "verdict": verdict,
+            "error": error["message"],
+            "interval_seconds": interval_seconds,
+        }
+        conn.execute(_Q["record_failure"], parameters)
+        _record_result(conn, lease, workspace_name, verdict, None, error)
 
 
 def record_absence(conn: Connection, lease: Lease) -> None:
     """Note that the host of a workspace has no event log, so that nobody waits for it. Raises LeaseLost."""
-    leases.fence(conn, lease)
-    conn.execute(_Q["record_absence"], _key(lease))
-    conn.execute(_Q["remove_state"], _key(lease))
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        conn.execute(_Q["record_absence"], _key(lease))
+        conn.execute(_Q["remove_state"], _key(lease))
 
 
 def first_day(deliveries: Sequence[Delivery]) -> date | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -145,24 +146,21 @@ def require(conn: Connection, lease: Lease) -> None:
         raise _lost(lease)
 
 
-def fence(conn: Connection, lease: Lease) -> None:
-    """Hold the lease until this transaction ends: nobody can take it over meanwhile.
+@contextmanager
+def fenced(conn: Connection, lease: Lease) -> Generator[None]:
+    """Within it a transaction writes under a lease; however it is left, the commit is taken only while the lease lasts.
 
-    Every transaction that begins with ``fence`` ends with ``let_commit``. Raises LeaseLost when the lease is not ours
-    any more.
+    Nobody can take the lease over until the transaction ends. Leaving it is the last statement before the commit: a
+    process that stands still between the two finds its session ended by the server and nothing written. Fences may
+    be nested; the outer lease was renewed first, so it is the one that ends first. Raises LeaseLost, on entering when
+    the lease is not ours any more, on leaving when it has run out since.
     """
-    if conn.execute(_Q["fence_lease"], _parameters(lease)).fetchone() is None:
+    parameters = _parameters(lease)
+    if conn.execute(_Q["fence_lease"], parameters).fetchone() is None:
         raise _lost(lease)
-
-
-def let_commit(conn: Connection, lease: Lease) -> None:
-    """The last statement before a commit: from here the server takes it only while the lease lasts.
-
-    A process that stands still between this and its COMMIT finds its session ended by the server and nothing written.
-    Raises LeaseLost when the lease has run out since ``fence``.
-    """
-    parameters = {**_parameters(lease), "margin_milliseconds": COMMIT_MARGIN_MILLISECONDS}
-    if conn.execute(_Q["let_commit"], parameters).fetchone() is None:
+    yield
+    parameters["margin_milliseconds"] = COMMIT_MARGIN_MILLISECONDS
+    if conn.execute(_Q["commit_before_expiry"], parameters).fetchone() is None:
         raise _lost(lease)
 
 

@@ -91,24 +91,23 @@ def fill(
     the ledger beside what was filled. Safe to repeat: what this run has committed counts once. Raises LeaseLost when
     another run may have taken over; then nothing is written.
     """
-    leases.fence(conn, lease)
-    key = {"run_id": lease.run_id, "instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
-    done = conn.execute(_Q["find_filled"], key).fetchone()
-    if done is not None:
-        return Filled(*done)
-    conn.execute(_Q["join_by_hashing"])
-    filled = [_fill_gap(conn, filling) for filling in fillings if _is_open(conn, filling.gap)]
-    total = Filled(
-        days=sum(one.days for one in filled),
-        accounts=sum(one.accounts for one in filled),
-        exceeding=tuple(sorted({number for one in filled for number in one.exceeding})),
-        unexplained=tuple(sorted({number for one in filled for number in one.unexplained})),
-    )
-    made = {**counts, "gap_days_filled": total.days, "gap_accounts_filled": total.accounts}
-    conn.execute(_Q["add_to_result"], {**key, "workspace_name": workspace_name, "counts": json.dumps(made)})
-    if total.days:
-        conn.execute(_Q["notify_change"], key)
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        key = {"run_id": lease.run_id, "instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
+        done = conn.execute(_Q["find_filled"], key).fetchone()
+        if done is not None:
+            return Filled(*done)
+        conn.execute(_Q["join_by_hashing"])
+        filled = [_fill_gap(conn, filling) for filling in fillings if _is_open(conn, filling.gap)]
+        total = Filled(
+            days=sum(one.days for one in filled),
+            accounts=sum(one.accounts for one in filled),
+            exceeding=tuple(sorted({number for one in filled for number in one.exceeding})),
+            unexplained=tuple(sorted({number for one in filled for number in one.unexplained})),
+        )
+        made = {**counts, "gap_days_filled": total.days, "gap_accounts_filled": total.accounts}
+        conn.execute(_Q["add_to_result"], {**key, "workspace_name": workspace_name, "counts": json.dumps(made)})
+        if total.days:
+            conn.execute(_Q["notify_change"], key)
     return total
 
 

@@ -116,30 +116,29 @@ def write(conn: Connection, lease: Lease, *, workspace_name: str, zone: str, for
     Safe to repeat: what this run has committed counts once. Raises LeaseLost when another run may have taken over;
     then nothing is written.
     """
-    leases.fence(conn, lease)
-    key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
-    done = conn.execute(_Q["find_result"], {**key, "run_id": lease.run_id}).fetchone()
-    conn.execute(_Q["join_by_hashing"])
-    written = _judge_and_write(conn, _Q["write_snapshot"], {**key, "zone": zone, "force": force})
-    if done is not None:
-        # The answer to its COMMIT was lost: what it wrote is what this run did.
-        counts: dict[str, int] = done[0]
-        return Written(written.snapshot_date, written.is_complete, None, **counts)
-    if written.refusal is None:
-        conn.execute(
-            _Q["record_result"],
-            {
-                **key,
-                "run_id": lease.run_id,
-                "workspace_name": workspace_name,
-                "verdict": "complete" if written.is_complete else "incomplete",
-                "counts": json.dumps(written.counts),
-                "error": None,
-            },
-        )
-    if written.inserted or written.updated:
-        _notify(conn, DAILY, f"{lease.bison_instance}/{lease.bison_workspace_id}")
-    leases.let_commit(conn, lease)
+    with leases.fenced(conn, lease):
+        key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
+        done = conn.execute(_Q["find_result"], {**key, "run_id": lease.run_id}).fetchone()
+        conn.execute(_Q["join_by_hashing"])
+        written = _judge_and_write(conn, _Q["write_snapshot"], {**key, "zone": zone, "force": force})
+        if done is not None:
+            # The answer to its COMMIT was lost: what it wrote is what this run did.
+            counts: dict[str, int] = done[0]
+            return Written(written.snapshot_date, written.is_complete, None, **counts)
+        if written.refusal is None:
+            conn.execute(
+                _Q["record_result"],
+                {
+                    **key,
+                    "run_id": lease.run_id,
+                    "workspace_name": workspace_name,
+                    "verdict": "complete" if written.is_complete else "incomplete",
+                    "counts": json.dumps(written.counts),
+                    "error": None,
+                },
+            )
+        if written.inserted or written.updated:
+            _notify(conn, DAILY, f"{lease.bison_instance}/{lease.bison_workspace_id}")
     return written
 
 

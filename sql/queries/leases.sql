@@ -144,7 +144,7 @@ RETURNING
         true
     );
 
--- name: let_commit
+-- name: commit_before_expiry
 -- The last statement before a commit: the server takes the commit only while the lease that fence_lease renewed lasts,
 -- for it ends a session that stands idle for longer. No row when the lease has run out already.
 SELECT

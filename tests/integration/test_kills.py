@@ -75,7 +75,7 @@ POINTS: dict[str, Arm] = {
     "after-the-tombstones": in_database("answered", "accounts", "tombstone_accounts", step=1),
     "at-the-state": in_database("statement", "accounts", "record_read", step=1),
     "at-the-counts": in_database("answered", "accounts", "record_result", step=1),
-    "at-the-last-look": in_database("answered", "leases", "let_commit", step=1),
+    "at-the-last-look": in_database("answered", "leases", "commit_before_expiry", step=1),
     "before-a-commit": in_database("commit", "accounts", "record_result", step=1),
     "after-a-commit": in_database("committed", "accounts", "record_result", step=1),
     "before-the-ledger-closes": in_database("commit", "runs", "close_run"),

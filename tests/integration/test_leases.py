@@ -21,9 +21,11 @@ from faultproxy import Conversation, Victim, said_by
 from scene import Scene, assert_sums, end, scene
 
 from bisonsync.errors import LeaseLost
+from bisonsync.keys import WorkspaceKey
 from bisonsync.store import leases
 
 WORLD: dict[str, Any] = {"workspaces": 3, "accounts": 60, "skew": (32, 16)}
+KEY = WorkspaceKey("sim", 1)
 LEASE_TTL = "BISONSYNC_POLLING__LEASE_TTL"
 # Short enough to wait for its end, long enough for a busy machine to renew it in time.
 TTL_SECONDS = 8.0
@@ -399,7 +401,7 @@ def test_f23_a_run_paused_past_its_leases_writes_nothing_though_nobody_took_over
         pytest.param("leases", "fence_lease", id="after the fence"),
         pytest.param("accounts", "upsert_accounts", id="after the rows"),
         pytest.param("accounts", "record_result", id="after the counts"),
-        pytest.param("leases", "let_commit", id="before the commit"),
+        pytest.param("leases", "commit_before_expiry", id="before the commit"),
     ],
 )
 def test_f23_a_run_paused_inside_its_transaction_writes_nothing(stage: Scene, family: str, name: str) -> None:
@@ -436,13 +438,13 @@ def test_a_transaction_stands_idle_no_longer_than_its_lease_lasts(db: str) -> No
     idle = "SELECT extract(epoch FROM current_setting('idle_in_transaction_session_timeout')::interval)::float"
 
     def seconds(conn: psycopg.Connection[Any], ttl: float, limit: str) -> list[float]:
-        lease = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=run_id, ttl_seconds=ttl)[0]
+        lease = leases.take(conn, "poll-accounts", [KEY], run_id=run_id, ttl_seconds=ttl)[0]
         found: list[float] = []
         with conn.transaction():
             conn.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (limit,))
-            for step in (leases.fence, leases.let_commit):
-                step(conn, lease)
+            with leases.fenced(conn, lease):
                 found += conn.execute(idle).fetchone() or ()
+            found += conn.execute(idle).fetchone() or ()
         return found
 
     run_id = uuid.uuid4()
@@ -453,6 +455,31 @@ def test_a_transaction_stands_idle_no_longer_than_its_lease_lasts(db: str) -> No
     assert [fenced for fenced, _ in short] == [60, 60]
     assert all(0 < to_commit <= 60 - leases.COMMIT_MARGIN_MILLISECONDS / 1000 for _, to_commit in short)
     assert long == [5, 5]
+
+
+@pytest.mark.parametrize("how", ["to its end", "by a return", "with another lease within"])
+def test_f23_however_a_fenced_block_is_left_it_commits_nothing_once_its_lease_is_over(db: str, how: str) -> None:
+    run_id = uuid.uuid4()
+
+    def work(conn: Any, mine: leases.Lease, other: leases.Lease) -> None:
+        with leases.fenced(conn, mine):
+            conn.execute("UPDATE client_registry SET notes = 'written'")
+            conn.execute("UPDATE job_leases SET expires_at = clock_timestamp() WHERE bison_workspace_id = 1")
+            if how == "by a return":
+                return
+            if how == "with another lease within":
+                enter(conn, other)
+
+    with psycopg.connect(db, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO client_registry (bison_instance, bison_workspace_id, workspace_name) VALUES ('sim', 1, 'Acme')"
+        )
+        taken = leases.take(conn, "poll-accounts", [KEY, WorkspaceKey("sim", 2)], run_id=run_id, ttl_seconds=60)
+        mine, other = sorted(taken, key=lambda lease: lease.key)
+        with pytest.raises(LeaseLost), conn.transaction():
+            work(conn, mine, other)
+
+        assert conn.execute("SELECT notes FROM client_registry").fetchone() == (None,)
 
 
 def test_f23_a_commit_that_arrives_after_the_lease_has_ended_is_refused(stage: Scene) -> None:
@@ -553,7 +580,7 @@ def test_f11_at_the_instant_of_its_end_a_lease_is_the_next_ones_alone(db: str) -
     renewed: list[bool] = []
     taken: list[bool] = []
     with psycopg.connect(db, autocommit=True) as conn:
-        mine = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=uuid.uuid4(), ttl_seconds=60)[0]
+        mine = leases.take(conn, "poll-accounts", [KEY], run_id=uuid.uuid4(), ttl_seconds=60)[0]
         conn.execute("UPDATE job_leases SET process_key = 'elsewhere/pid:[1]/1/1', expires_at = %s", (end_of_lease,))
         conn.execute("CREATE SCHEMA standing")
         conn.execute("SET search_path = standing, pg_catalog, public")
@@ -565,17 +592,22 @@ def test_f11_at_the_instant_of_its_end_a_lease_is_the_next_ones_alone(db: str) -
             )
             with conn.transaction(force_rollback=True):
                 held.append(is_held(conn, mine, leases.require))
-                assert is_held(conn, mine, leases.fence) == held[-1]
+                assert is_held(conn, mine, enter) == held[-1]
             with conn.transaction(force_rollback=True):
                 leases.renew(conn, mine.run_id, ttl_seconds=60)
                 row = conn.execute("SELECT expires_at > %s FROM job_leases", (end_of_lease,)).fetchone()
                 renewed.append(bool(row and row[0]))
             with conn.transaction(force_rollback=True):
-                other = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=uuid.uuid4(), ttl_seconds=60)
+                other = leases.take(conn, "poll-accounts", [KEY], run_id=uuid.uuid4(), ttl_seconds=60)
                 taken.append(bool(other))
 
     assert held == renewed == [True, False, False]
     assert taken == [False, True, True]
+
+
+def enter(conn: Any, lease: leases.Lease) -> None:
+    with leases.fenced(conn, lease):
+        pass
 
 
 def is_held(conn: Any, lease: leases.Lease, look: Callable[[Any, leases.Lease], None]) -> bool:
@@ -589,8 +621,8 @@ def is_held(conn: Any, lease: leases.Lease, look: Callable[[Any, leases.Lease], 
 def test_a_lease_whose_grant_was_committed_unheard_is_ours(db: str) -> None:
     run_id = uuid.uuid4()
     with psycopg.connect(db, autocommit=True) as conn:
-        first = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=run_id, ttl_seconds=60)
-        again = leases.take(conn, "poll-accounts", [("sim", 1)], run_id=run_id, ttl_seconds=60)
+        first = leases.take(conn, "poll-accounts", [KEY], run_id=run_id, ttl_seconds=60)
+        again = leases.take(conn, "poll-accounts", [KEY], run_id=run_id, ttl_seconds=60)
 
         assert again[0].generation > first[0].generation
-        assert leases.take(conn, "poll-accounts", [("sim", 1)], run_id=uuid.uuid4(), ttl_seconds=60) == []
+        assert leases.take(conn, "poll-accounts", [KEY], run_id=uuid.uuid4(), ttl_seconds=60) == []

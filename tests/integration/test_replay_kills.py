@@ -31,9 +31,9 @@ def at(when: str, family: str, name: str, nth: int = 1) -> Arm:
 COMMON: dict[str, Arm] = {
     "while-partitions-are-made": at("statement", "partitions", "list_missing_days"),
     "at-the-fence": at("statement", "leases", "fence_lease"),
-    "at-the-last-look": at("answered", "leases", "let_commit"),
-    "before-a-second-commit": at("commit", "leases", "let_commit", 2),
-    "after-a-commit": at("committed", "leases", "let_commit"),
+    "at-the-last-look": at("answered", "leases", "commit_before_expiry"),
+    "before-a-second-commit": at("commit", "leases", "commit_before_expiry", 2),
+    "after-a-commit": at("committed", "leases", "commit_before_expiry"),
     "before-the-ledger-closes": at("commit", "runs", "close_run"),
 }
 LOG: dict[str, Arm] = {
@@ -126,7 +126,9 @@ def test_a_connection_lost_at_a_commit_costs_a_retry(db: str, conn: Connection, 
     box = inbox(db, conn)
     box.put_many(EVENTS)
     with FaultProxy(box.dsn) as proxy:
-        rule = proxy.at("committed", said_by("leases", "let_commit"), lambda conversation: conversation.cut(), nth=nth)
+        rule = proxy.at(
+            "committed", said_by("leases", "commit_before_expiry"), lambda conversation: conversation.cut(), nth=nth
+        )
         outcome = box.replay(env={"BISONSYNC_DATABASE_URL": proxy.dsn})
 
     assert rule.hit.is_set()

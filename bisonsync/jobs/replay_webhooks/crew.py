@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -226,10 +226,8 @@ class Crew:
             if failures_left is not None and task.count_failures(batch, outcomes) > failures_left:
                 raise _Overshoot
             # Only now: the workers share the lease, and would wait for each other with their whole batches.
-            if self._run.lease is not None:
-                leases.fence(conn, self._run.lease)
-                leases.let_commit(conn, self._run.lease)
-            return outcomes
+            with nullcontext() if self._run.lease is None else leases.fenced(conn, self._run.lease):
+                return outcomes
 
         return self._run.db.run(work, statement_timeout_seconds=STATEMENT_SECONDS, lock_attempts=LOCK_ATTEMPTS)
 

@@ -214,9 +214,8 @@ class Desk:
         lease = self.run.leases[row.key]
 
         def fenced(conn: Connection) -> None:
-            leases.fence(conn, lease)
-            work(conn)
-            leases.let_commit(conn, lease)
+            with leases.fenced(conn, lease):
+                work(conn)
 
         self.run.db.run(fenced)
 
