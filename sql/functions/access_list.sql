@@ -20,6 +20,8 @@ AS $$
         bison_instance,bison_workspace_id,workspace_name,display_name,is_active,monthly_kpi_target,price_per_lead,
         monthly_retainer,notes,previous_name,renamed_at,vanished_at,last_seen_at,created_at,updated_at}', true),
     ('TABLE', 'public.sender_emails_cache', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
+    ('TABLE', 'public.campaigns_cache', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
+    ('TABLE', 'public.sender_email_warmup', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', false),
     ('TABLE', 'public.email_account_metadata', '{SELECT,INSERT,UPDATE,DELETE}', NULL, false),
     ('TABLE', 'public.email_sync_logs', '{SELECT,INSERT,UPDATE,DELETE}', '{
         run_id,job,status,exit_code,started_at,finished_at,duration_ms,counts,workspaces_failed,lost,version,covers}', false),

@@ -35,6 +35,8 @@ DASHBOARDS = [
     "SELECT * FROM data_cache_metadata",
     "SELECT * FROM dashboard_health_summary",
     "SELECT * FROM sender_emails_cache",
+    "SELECT * FROM campaigns_cache",
+    "SELECT * FROM sender_email_warmup",
     "SELECT * FROM api_health_logs",
     "SELECT workspace_name, is_active, monthly_kpi_target, price_per_lead, monthly_retainer FROM client_registry",
     "SELECT last_complete_at, verdict, total FROM workspace_sync_state",
@@ -121,6 +123,8 @@ def conn(empty: Connection) -> Connection:
         " VALUES ('a', 1, 'accounts', now(), 'complete');"
         " INSERT INTO sender_emails_cache (bison_instance, bison_workspace_id, bison_account_id, email_address)"
         " VALUES ('a', 1, 7, 'x@example.com');"
+        " INSERT INTO campaigns_cache (bison_instance, bison_workspace_id, bison_campaign_id) VALUES ('a', 1, 3);"
+        " INSERT INTO sender_email_warmup (bison_instance, bison_workspace_id, bison_account_id) VALUES ('a', 1, 7);"
         " INSERT INTO data_validation_errors (source, error_type) VALUES ('t', 't');"
         " INSERT INTO email_sync_logs (run_id, job) VALUES (gen_random_uuid(), 'poll-accounts');"
         " INSERT INTO api_health_logs (endpoint, api_name, success) VALUES ('/', 'x', true);"
@@ -460,6 +464,7 @@ def test_realtime_publishes_the_dashboards_tables(conn: Connection) -> None:
     ).fetchall()
 
     assert published == [
+        ("campaigns_cache",),
         ("client_leads",),
         ("client_metrics",),
         ("client_registry",),
@@ -487,6 +492,7 @@ def test_a_publication_of_somebody_else_does_not_stop_migrate(empty: Connection,
 
     assert empty.execute("SELECT count(*) FROM pg_publication_tables").fetchone() == (0,)
     assert schema_objects.list_unpublished(empty) == [
+        "public.campaigns_cache",
         "public.client_leads",
         "public.client_metrics",
         "public.client_registry",
