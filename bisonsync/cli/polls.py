@@ -66,7 +66,7 @@ def _poll_accounts(
 def _policy(session: Session, *, allow_shrink: bool, no_delete: bool) -> Policy:
     """The job's part of the settings."""
     from bisonsync.jobs.poll_accounts import Policy
-    from bisonsync.store.accounts import ShrinkGuard
+    from bisonsync.store.lists import ShrinkGuard
 
     settings = session.settings
     polling = settings.polling
@@ -78,7 +78,7 @@ def _policy(session: Session, *, allow_shrink: bool, no_delete: bool) -> Policy:
     return Policy(
         guard=ShrinkGuard(
             max_shrink=polling.max_shrink,
-            max_shrink_accounts=polling.max_shrink_accounts,
+            max_shrink_rows=polling.max_shrink_accounts,
             confirm_after_seconds=polling.shrink_confirm_after.total_seconds(),
             allow=allow_shrink,
             no_delete=no_delete,

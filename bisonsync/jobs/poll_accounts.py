@@ -29,10 +29,10 @@ from bisonsync.run import (
     WorkspacesRun,
     WorkspaceVerdict,
 )
-from bisonsync.store import accounts, leases
-from bisonsync.store.accounts import Changes, Fault, Fresh, LeftOut, Merged, ReadStart, ShrinkGuard
+from bisonsync.store import accounts, leases, lists
 from bisonsync.store.db import Connection
 from bisonsync.store.leases import Holder, Lease
+from bisonsync.store.lists import Changes, Fault, Fresh, LeftOut, Merged, ReadStart, ShrinkGuard
 from bisonsync.store.registry import WorkspaceRow
 
 PATH = "/api/sender-emails"
@@ -127,8 +127,8 @@ def _leave_out_moving(run: WorkspacesRun, policy: Policy, tally: _Tally) -> tupl
 
     def work(conn: Connection) -> list[LeftOut]:
         if ignored:
-            accounts.forget_left_out(conn, list(run.clients), ignored)
-        return accounts.leave_out(conn, run.run_id)
+            lists.forget_left_out(conn, accounts.TABLE.resource, list(run.clients), ignored)
+        return lists.leave_out(conn, accounts.TABLE.resource, run.run_id)
 
     try:
         left_out = run.db.run(work)
@@ -138,8 +138,8 @@ def _leave_out_moving(run: WorkspacesRun, policy: Policy, tally: _Tally) -> tupl
     return tuple(
         Problem(
             NOTICE,
-            f"instance {one.bison_instance}: the field {one.field} changed in nearly all of {one.accounts} accounts at"
-            f" each of the last {accounts.MOVING_READS} reads; from now on a change of it alone writes no row",
+            f"instance {one.bison_instance}: the field {one.field} changed in nearly all of {one.rows} accounts at"
+            f" each of the last {lists.MOVING_READS} reads; from now on a change of it alone writes no row",
             f"add \"{one.field}\" to [polling] ignore_fields if nobody needs it; see 'bisonsync health validation'",
             exit_code=0,
         )
@@ -311,7 +311,7 @@ class _InstancePoll:
         lease = self._run.leases.get(row.key)
         if lease is not None:
             leases.require(conn, lease)
-        return accounts.start_read(conn, row.bison_instance)
+        return lists.start_read(conn, accounts.TABLE.resource, row.bison_instance)
 
     def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter, rows: RowReader) -> ListRead:
         """The list, with the token's workspace asked for beside its first page and after its last."""
@@ -372,15 +372,16 @@ class _InstancePoll:
     def _merge(self, row: WorkspaceRow, fresh: Fresh, switch_lease: Lease | None) -> Merged:
         if self._run.dry_run:
             return self._run.db.run(
-                lambda conn: accounts.plan(conn, fresh, guard=self._policy.guard, rules=self._policy.rules)
+                lambda conn: lists.plan(conn, accounts.TABLE, fresh, guard=self._policy.guard, rules=self._policy.rules)
             )
         lease = self._run.leases[row.key]
 
         def work(conn: Connection) -> Merged:
             with nullcontext() if switch_lease is None else leases.fenced(conn, switch_lease):
-                return accounts.merge(
+                return lists.merge(
                     conn,
                     lease,
+                    accounts.TABLE,
                     fresh,
                     guard=self._policy.guard,
                     rules=self._policy.rules,
@@ -438,9 +439,10 @@ class _InstancePoll:
     def _note_failure(self, row: WorkspaceRow, lease: Lease, verdict: str, problem: Problem) -> None:
         try:
             self._run.db.run(
-                lambda conn: accounts.record_failure(
+                lambda conn: lists.record_failure(
                     conn,
                     lease,
+                    accounts.TABLE.resource,
                     workspace_name=row.workspace_name,
                     verdict=verdict,
                     error={"kind": problem.kind, "message": problem.message},

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from bisonsync.api.lists import InvalidRow
 from bisonsync.models import Identifier, ListRow, Mark, Tag, clean_value, fields_marked
-from bisonsync.store.accounts import Fault
+from bisonsync.store.lists import Fault
 
 M = TypeVar("M", bound=ListRow)
 
