@@ -89,8 +89,8 @@ FILL = (
     """,
     """
     INSERT INTO email_sync_log_workspaces
-        (run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, committed_at)
-    SELECT run_id, 'sim', w, 'Client ' || w, 'complete', '{"accounts_read": 185}', started_at
+        (run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, committed_at)
+    SELECT run_id, 'sim', w, 'accounts', 'Client ' || w, 'complete', '{"accounts_read": 185}', started_at
     FROM email_sync_logs, generate_series(1, %(workspaces)s) AS w
     WHERE job = 'poll-accounts'
     """,

@@ -110,9 +110,13 @@ def add_run(conn: Connection, job: str, started_at: datetime, status: str = "suc
 
 def add_part(conn: Connection, run_id: UUID, number: int, verdict: str = "complete", **values: Any) -> None:
     """What a run did in a workspace, committed a minute before NOW."""
-    key = {"run_id": run_id, "bison_instance": "sim", "bison_workspace_id": number, "verdict": verdict}
+    key = {"run_id": run_id, "bison_instance": "sim", "bison_workspace_id": number, "resource": "accounts"}
     made = {name: Jsonb(values.pop(name)) for name in ("counts", "error") if name in values}
-    insert(conn, "email_sync_log_workspaces", **{**key, "committed_at": ago(minutes=1), **made, **values})
+    insert(
+        conn,
+        "email_sync_log_workspaces",
+        **{**key, "verdict": verdict, "committed_at": ago(minutes=1), **made, **values},
+    )
 
 
 def set_up(conn: Connection, at: datetime) -> None:

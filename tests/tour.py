@@ -49,7 +49,7 @@ _TABLES = {
     "webhook_event_keys": "bison_workspace_id, event_type, split_part(dedup_key, ':', 1)",
     "workspace_sync_state": "bison_workspace_id, resource, verdict, total, distinct_ids, consecutive_failures",
     "email_sync_logs": "job, status, exit_code",
-    "email_sync_log_workspaces": "bison_workspace_id, verdict",
+    "email_sync_log_workspaces": "bison_workspace_id, resource, verdict",
     "data_validation_errors": "source, field, error_type",
 }
 # How the catalogs spell things depends on settings of the session that asks; this one's are the same each time.

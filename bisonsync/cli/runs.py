@@ -185,19 +185,20 @@ def _show_run(session: Session, found: RunDetail) -> None:
         names = _in_order(name for workspace in found.workspaces for name in workspace.counts)
         output.text("")
         output.table(
-            ["workspace", "id", "verdict", "committed (UTC)", *(name.replace("_", "\n") for name in names)],
+            ["workspace", "id", "list", "verdict", "committed (UTC)", *(name.replace("_", "\n") for name in names)],
             [
                 [
                     workspace.workspace_name or "",
                     f"{workspace.bison_instance}/{workspace.bison_workspace_id}",
+                    workspace.resource,
                     workspace.verdict,
                     time_text(workspace.committed_at),
                     *(str(workspace.counts.get(name, "")) for name in names),
                 ]
                 for workspace in found.workspaces
             ],
-            right=range(4, 4 + len(names)),
-            spare=(3, *range(3 + len(names), 3, -1)),
+            right=range(5, 5 + len(names)),
+            spare=(2, 4, *range(4 + len(names), 4, -1)),
         )
     if run.errors:
         output.text("\nproblems")

@@ -19,6 +19,8 @@ from bisonsync.store.webhooks import Delivery, Outcome
 
 _Q = load_queries("event_pulls")
 
+RESOURCE = "events"
+
 WalkKind = Literal["newest", "unordered", "whole"]
 
 
@@ -302,4 +304,9 @@ def _record_result(
 
 
 def _key(lease: Lease) -> dict[str, object]:
-    return {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
+    return {
+        "instance": lease.bison_instance,
+        "workspace_id": lease.bison_workspace_id,
+        "resource": RESOURCE,
+        "run_id": lease.run_id,
+    }

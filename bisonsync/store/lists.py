@@ -234,7 +234,7 @@ def merge(
     returned. Raises LeaseLost when another run may have taken over; then nothing is written.
     """
     with leases.fenced(conn, lease):
-        done = _find_result(conn, lease, fresh.faults)
+        done = _find_result(conn, lease, table.resource, fresh.faults)
         if done is not None:
             return done
         conn.execute(_Q["join_by_hashing"])
@@ -269,7 +269,7 @@ def merge(
             "moving": json.dumps(moving),
         }
         conn.execute(_Q["record_read"], state)
-        _record_result(conn, lease, fresh, verdict, {**counts, **asdict(changes)}, reason)
+        _record_result(conn, lease, table, fresh, verdict, {**counts, **asdict(changes)}, reason)
         if changes.inserted or changes.updated or changes.restored or changes.removed:
             conn.execute(_Q["notify_change"], {**_key(fresh), "table": table.name, "kind": "changed"})
     return Merged(verdict, changes, reason, tuple(upserted.faults), tuple(move["field"] for move in moving))
@@ -309,7 +309,7 @@ def record_failure(
 ) -> None:
     """Note that a workspace's read committed no data, unless it did after all. Raises LeaseLost like ``merge``."""
     with leases.fenced(conn, lease):
-        if _find_result(conn, lease) is not None:
+        if _find_result(conn, lease, resource) is not None:
             return
         key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
         conn.execute(
@@ -326,6 +326,7 @@ def record_failure(
             _Q["record_result"],
             {
                 **key,
+                "resource": resource,
                 "workspace_name": workspace_name,
                 "verdict": verdict,
                 "counts": json.dumps(dict(counts)),
@@ -335,10 +336,10 @@ def record_failure(
         )
 
 
-def _find_result(conn: Connection, lease: Lease, read_faults: Sequence[Fault] = ()) -> Merged | None:
-    """What this run committed for the workspace before the answer to COMMIT was lost."""
+def _find_result(conn: Connection, lease: Lease, resource: str, read_faults: Sequence[Fault] = ()) -> Merged | None:
+    """What this run committed of the list before the answer to COMMIT was lost."""
     key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
-    row = conn.execute(_Q["find_result"], key).fetchone()
+    row = conn.execute(_Q["find_result"], {**key, "resource": resource}).fetchone()
     if row is None:
         return None
     counts, verdict, reason = row
@@ -452,13 +453,20 @@ def _keep_faults(conn: Connection, lease: Lease, table: MergeTable, fresh: Fresh
 
 
 def _record_result(
-    conn: Connection, lease: Lease, fresh: Fresh, verdict: str, counts: Mapping[str, int], reason: str
+    conn: Connection,
+    lease: Lease,
+    table: MergeTable,
+    fresh: Fresh,
+    verdict: str,
+    counts: Mapping[str, int],
+    reason: str,
 ) -> None:
     error = json.dumps({"kind": verdict, "message": reason}) if reason else None
     conn.execute(
         _Q["record_result"],
         {
             **_key(fresh),
+            "resource": table.resource,
             "run_id": lease.run_id,
             "workspace_name": fresh.workspace_name,
             "verdict": verdict,

@@ -46,10 +46,11 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunWorkspaceRow:
-    """What a run did in one workspace."""
+    """What a run did with one list of one workspace; ``resource``: of a job that reads no list the job's name."""
 
     bison_instance: str
     bison_workspace_id: int
+    resource: str
     workspace_name: str | None
     verdict: str
     counts: dict[str, Any]
@@ -200,7 +201,7 @@ def find_runs(conn: Connection, prefix: str) -> list[RunRow]:
 
 
 def list_run_workspaces(conn: Connection, run_id: UUID) -> list[RunWorkspaceRow]:
-    """What a run did per workspace."""
+    """What a run did per workspace and list."""
     with conn.cursor(row_factory=class_row(RunWorkspaceRow)) as cursor:
         return cursor.execute(_Q["list_run_workspaces"], {"run_id": run_id}).fetchall()
 

@@ -105,7 +105,7 @@ def fill(
             unexplained=tuple(sorted({number for one in filled for number in one.unexplained})),
         )
         made = {**counts, "gap_days_filled": total.days, "gap_accounts_filled": total.accounts}
-        conn.execute(_Q["add_to_result"], {**key, "workspace_name": workspace_name, "counts": json.dumps(made)})
+        conn.execute(_Q["record_filled"], {**key, "workspace_name": workspace_name, "counts": json.dumps(made)})
         if total.days:
             conn.execute(_Q["notify_change"], key)
     return total

@@ -18,6 +18,8 @@ from bisonsync.store.leases import Lease
 
 _Q = load_queries("snapshots")
 
+# What the ledger calls it: it reads no list.
+RESOURCE = "snapshot-providers"
 DAILY = "sender_email_daily"
 HISTORY = "provider_performance_history"
 
@@ -118,7 +120,7 @@ def write(conn: Connection, lease: Lease, *, workspace_name: str, zone: str, for
     """
     with leases.fenced(conn, lease):
         key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
-        done = conn.execute(_Q["find_result"], {**key, "run_id": lease.run_id}).fetchone()
+        done = conn.execute(_Q["find_result"], {**key, "run_id": lease.run_id, "resource": RESOURCE}).fetchone()
         conn.execute(_Q["join_by_hashing"])
         written = _judge_and_write(conn, _Q["write_snapshot"], {**key, "zone": zone, "force": force})
         if done is not None:
@@ -131,6 +133,7 @@ def write(conn: Connection, lease: Lease, *, workspace_name: str, zone: str, for
                 {
                     **key,
                     "run_id": lease.run_id,
+                    "resource": RESOURCE,
                     "workspace_name": workspace_name,
                     "verdict": "complete" if written.is_complete else "incomplete",
                     "counts": json.dumps(written.counts),

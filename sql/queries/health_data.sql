@@ -27,6 +27,7 @@ LEFT JOIN email_sync_log_workspaces AS w
         w.run_id = s.last_run_id
         AND w.bison_instance = r.bison_instance
         AND w.bison_workspace_id = r.bison_workspace_id
+        AND w.resource = s.resource
 WHERE r.is_active
 ORDER BY r.bison_instance, r.bison_workspace_id, l.resource;
 
@@ -56,6 +57,7 @@ WITH reads AS (
     INNER JOIN email_sync_log_workspaces AS w USING (run_id)
     WHERE
         l.job = 'poll-accounts'
+        AND w.resource = 'accounts'
         -- A run's reads come later than its begin; the index is on that.
         AND l.started_at > %(since)s::timestamptz - interval '1 hour'
         AND w.committed_at > %(since)s::timestamptz
@@ -109,7 +111,7 @@ SELECT
 FROM client_registry AS r
 LEFT JOIN bisonsync_private.workspace_tokens AS t USING (bison_instance, bison_workspace_id)
 LEFT JOIN LATERAL (
-    SELECT k.last_attempt_at, k.verdict, k.last_error, k.last_run_id
+    SELECT k.resource, k.last_attempt_at, k.verdict, k.last_error, k.last_run_id
     FROM workspace_sync_state AS k
     WHERE k.bison_instance = r.bison_instance AND k.bison_workspace_id = r.bison_workspace_id
     ORDER BY k.last_attempt_at DESC NULLS LAST
@@ -120,6 +122,7 @@ LEFT JOIN email_sync_log_workspaces AS w
         w.run_id = s.last_run_id
         AND w.bison_instance = r.bison_instance
         AND w.bison_workspace_id = r.bison_workspace_id
+        AND w.resource = s.resource
 WHERE r.is_active
 ORDER BY r.bison_instance, r.bison_workspace_id;
 

@@ -24,6 +24,7 @@ WHERE
     run_id = %(run_id)s::uuid
     AND bison_instance = %(instance)s::text
     AND bison_workspace_id = %(workspace_id)s::bigint
+    AND resource = %(resource)s::text
     AND committed_at IS NOT NULL;
 
 -- name: join_by_hashing
@@ -189,13 +190,13 @@ ON CONFLICT (bison_instance, bison_workspace_id, resource) DO UPDATE SET
 -- name: record_result
 -- A workspace's counts in the ledger, committed together with its data, or why there are none.
 INSERT INTO email_sync_log_workspaces (
-    run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, error, committed_at
+    run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, error, committed_at
 )
 VALUES (
-    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text, %(verdict)s::text,
-    %(counts)s::jsonb, %(error)s::jsonb, CASE WHEN %(committed)s::boolean THEN now() END
+    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(resource)s::text, %(workspace_name)s::text,
+    %(verdict)s::text, %(counts)s::jsonb, %(error)s::jsonb, CASE WHEN %(committed)s::boolean THEN now() END
 )
-ON CONFLICT (run_id, bison_instance, bison_workspace_id) DO UPDATE SET
+ON CONFLICT (run_id, bison_instance, bison_workspace_id, resource) DO UPDATE SET
     verdict = excluded.verdict,
     counts = excluded.counts,
     error = excluded.error,

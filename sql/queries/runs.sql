@@ -15,12 +15,16 @@ WHERE run_id = %(run_id)s::uuid AND status = 'running';
 -- name: record_outcomes
 -- What became of the workspaces that committed nothing themselves, for each its verdict and error.
 INSERT INTO email_sync_log_workspaces (
-    run_id, bison_instance, bison_workspace_id, workspace_name, verdict, error
+    run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, error
 )
-SELECT %(run_id)s::uuid, o.bison_instance, o.bison_workspace_id, o.workspace_name, o.verdict, o.error
-FROM jsonb_to_recordset(%(outcomes)s::jsonb) AS o (
+SELECT
+    r.run_id, o.bison_instance, o.bison_workspace_id, bisonsync_private.ledger_resource(r.job), o.workspace_name, o.verdict,
+    o.error
+FROM email_sync_logs AS r
+CROSS JOIN jsonb_to_recordset(%(outcomes)s::jsonb) AS o (
     bison_instance text, bison_workspace_id bigint, workspace_name text, verdict text, error jsonb
 )
+WHERE r.run_id = %(run_id)s::uuid
 ORDER BY o.bison_instance, o.bison_workspace_id
 ON CONFLICT DO NOTHING;
 
@@ -34,18 +38,7 @@ SET
     lost = false,
     finished_at = clock_timestamp(),
     duration_ms = %(duration_ms)s::bigint,
-    counts = %(counts)s::jsonb || coalesce(
-        (
-            SELECT jsonb_object_agg(t.key, t.total)
-            FROM (
-                SELECT c.key, sum(c.value::numeric) AS total
-                FROM email_sync_log_workspaces AS w, jsonb_each_text(w.counts) AS c
-                WHERE w.run_id = r.run_id
-                GROUP BY c.key
-            ) AS t
-        ),
-        '{}'
-    ),
+    counts = %(counts)s::jsonb || bisonsync_private.committed_counts(r.run_id),
     workspaces_failed = %(workspaces_failed)s::text[],
     errors = %(errors)s::jsonb
 WHERE r.run_id = %(run_id)s::uuid AND (r.status = 'running' OR r.lost)
@@ -90,22 +83,12 @@ SET
     lost = true,
     finished_at = clock_timestamp(),
     duration_ms = (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
-    counts = coalesce(
-        (
-            SELECT jsonb_object_agg(t.key, t.total)
-            FROM (
-                SELECT c.key, sum(c.value::numeric) AS total
-                FROM email_sync_log_workspaces AS w, jsonb_each_text(w.counts) AS c
-                WHERE w.run_id = r.run_id
-                GROUP BY c.key
-            ) AS t
-        ),
-        '{}'
-    ),
+    counts = bisonsync_private.committed_counts(r.run_id),
     workspaces_failed = array(
         SELECT w.bison_instance || '/' || w.bison_workspace_id
         FROM email_sync_log_workspaces AS w
         WHERE w.run_id = r.run_id AND w.verdict NOT IN ('complete', 'skipped')
+        GROUP BY w.bison_instance, w.bison_workspace_id
         ORDER BY w.bison_instance, w.bison_workspace_id
     ),
     errors = jsonb_build_array(
@@ -141,11 +124,11 @@ ORDER BY started_at DESC
 LIMIT 2;
 
 -- name: list_run_workspaces
--- What a run did per workspace.
-SELECT bison_instance, bison_workspace_id, workspace_name, verdict, counts, error, committed_at
+-- What a run did per workspace and list.
+SELECT bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, error, committed_at
 FROM email_sync_log_workspaces
 WHERE run_id = %(run_id)s::uuid
-ORDER BY bison_instance, bison_workspace_id;
+ORDER BY bison_instance, bison_workspace_id, resource;
 
 -- name: insert_api_health
 -- What each endpoint cost a run.

@@ -65,7 +65,8 @@ WHERE
     run_id = %(run_id)s::uuid
     AND bison_instance = %(instance)s::text
     AND bison_workspace_id = %(workspace_id)s::bigint
-    AND counts ? 'gap_days_filled';
+    AND resource = 'gaps'
+    AND committed_at IS NOT NULL;
 
 -- name: join_by_hashing
 -- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
@@ -148,16 +149,15 @@ SELECT
 FROM generate_series(%(before)s::date + 1, (%(after)s::date - 1)::timestamp, interval '1 day') AS g (day)
 ON CONFLICT (bison_instance, bison_workspace_id, snapshot_date) DO NOTHING;
 
--- name: add_to_result
--- Adds counts to those of a workspace in the ledger, committed together with its rows.
-INSERT INTO email_sync_log_workspaces AS w (
-    run_id, bison_instance, bison_workspace_id, workspace_name, verdict, counts, committed_at
+-- name: record_filled
+-- What was filled of a workspace in the ledger, committed together with its rows.
+INSERT INTO email_sync_log_workspaces (
+    run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, committed_at
 )
 VALUES (
-    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(workspace_name)s::text, 'complete',
+    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, 'gaps', %(workspace_name)s::text, 'complete',
     %(counts)s::jsonb, now()
-)
-ON CONFLICT (run_id, bison_instance, bison_workspace_id) DO UPDATE SET counts = w.counts || excluded.counts;
+);
 
 -- name: list_unreckoned
 -- The filled days of an instance of which the history does not count all accounts: a run ended between the two. Locks

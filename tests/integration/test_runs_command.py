@@ -61,8 +61,9 @@ def ledger(conn: Connection) -> None:
     run(conn, LOST, 60, status="failed", exit_code=None, duration_ms=7_200_000, lost=True, pid=None, command=None)
     for number, verdict, error in ((1, "complete", None), (2, "incomplete", {"kind": "api", "message": "m"})):
         conn.execute(
-            "INSERT INTO email_sync_log_workspaces VALUES"
-            " (%s, 'sim', %s, %s, %s, %s, %s, timestamptz '2026-01-05 12:00:01+00')",
+            "INSERT INTO email_sync_log_workspaces (run_id, bison_instance, bison_workspace_id, workspace_name,"
+            " verdict, counts, error, committed_at, resource) VALUES"
+            " (%s, 'sim', %s, %s, %s, %s, %s, timestamptz '2026-01-05 12:00:01+00', 'accounts')",
             (
                 POLL,
                 number,
@@ -161,9 +162,9 @@ def test_show_tells_all_of_the_newest_run(db: str) -> None:
         ["done", "2 workspaces total, 1,500 accounts read, 7 updated, 100 requests, 3 odd"],
     ]
     assert table(workspaces) == [
-        ["workspace", "id", "verdict", "committed (UTC)", "accounts read", "inserted"],
-        ["Client 1", "sim/1", "complete", "2026-01-05 12:00:01", "750", "1"],
-        ["Client 2", "sim/2", "incomplete", "2026-01-05 12:00:01", "750", "2"],
+        ["workspace", "id", "list", "verdict", "committed (UTC)", "accounts read", "inserted"],
+        ["Client 1", "sim/1", "accounts", "complete", "2026-01-05 12:00:01", "750", "1"],
+        ["Client 2", "sim/2", "accounts", "incomplete", "2026-01-05 12:00:01", "750", "2"],
     ]
     told = [["  api", f"sim/{number}: page {number} is missing → wait"] for number in range(1, 26)]
     assert table(problems) == [["problems"], *told]
@@ -177,6 +178,7 @@ def test_show_as_json_has_the_run_with_its_workspaces(db: str) -> None:
     assert shown.pop("workspaces")[1] == {
         "instance": "sim",
         "id": 2,
+        "resource": "accounts",
         "workspace_name": "Client 2",
         "verdict": "incomplete",
         "counts": {"inserted": 2, "accounts_read": 750},

@@ -436,8 +436,8 @@ def test_status_stats_of_nothing_have_no_rate(conn: Connection) -> None:
 def test_cleanup_keeps_what_is_young_running_or_the_last_of_its_job(conn: Connection) -> None:
     old, older = ledger(conn, "poll-accounts", "success", 31), ledger(conn, "poll-accounts", "failed", 32)
     conn.execute(
-        "INSERT INTO email_sync_log_workspaces (run_id, bison_instance, bison_workspace_id, verdict)"
-        " VALUES (%s, 'a', 1, 'complete')",
+        "INSERT INTO email_sync_log_workspaces (run_id, bison_instance, bison_workspace_id, resource, verdict)"
+        " VALUES (%s, 'a', 1, 'accounts', 'complete')",
         [old],
     )
     running = ledger(conn, "poll-accounts", "running", 40)
