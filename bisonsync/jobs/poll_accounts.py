@@ -29,11 +29,12 @@ from bisonsync.run import (
     WorkspacesRun,
     WorkspaceVerdict,
 )
-from bisonsync.store import accounts, leases, lists
+from bisonsync.store import accounts, leases, lists, visits
 from bisonsync.store.db import Connection
 from bisonsync.store.leases import Holder, Lease
-from bisonsync.store.lists import Changes, Fault, Fresh, LeftOut, Merged, ReadStart, ShrinkGuard
+from bisonsync.store.lists import Changes, Fault, Fresh, LeftOut, Merged, ShrinkGuard
 from bisonsync.store.registry import WorkspaceRow
+from bisonsync.store.visits import ReadStart
 
 PATH = "/api/sender-emails"
 SWITCH_JOB = "switch-workspace"
@@ -311,7 +312,7 @@ class _InstancePoll:
         lease = self._run.leases.get(row.key)
         if lease is not None:
             leases.require(conn, lease)
-        return lists.start_read(conn, accounts.TABLE.resource, row.bison_instance)
+        return visits.start_read(conn, accounts.TABLE.resource, row.bison_instance)
 
     def _read(self, row: WorkspaceRow, access: WorkspaceAccess, meter: ServiceMeter, rows: RowReader) -> ListRead:
         """The list, with the token's workspace asked for beside its first page and after its last."""
@@ -439,14 +440,13 @@ class _InstancePoll:
     def _note_failure(self, row: WorkspaceRow, lease: Lease, verdict: str, problem: Problem) -> None:
         try:
             self._run.db.run(
-                lambda conn: lists.record_failure(
+                lambda conn: visits.record_failure(
                     conn,
                     lease,
                     accounts.TABLE.resource,
                     workspace_name=row.workspace_name,
                     verdict=verdict,
                     error={"kind": problem.kind, "message": problem.message},
-                    counts={},
                     interval_seconds=self._policy.interval_seconds,
                 ),
                 lock_attempts=1,

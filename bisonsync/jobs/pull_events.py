@@ -36,7 +36,7 @@ from bisonsync.run import (
     WorkspacesRun,
     WorkspaceVerdict,
 )
-from bisonsync.store import event_pulls, leases, partitions
+from bisonsync.store import event_pulls, leases, partitions, visits
 from bisonsync.store.db import Connection
 from bisonsync.store.event_pulls import Counts, Mismatches, Pull
 from bisonsync.store.partitions import Ahead
@@ -295,7 +295,7 @@ class _WorkspacePull:
         """The database's time; no request is spent on a workspace that another run has taken over."""
         if self._lease is not None:
             leases.require(conn, self._lease)
-        return event_pulls.read_time(conn)
+        return visits.start_read(conn, event_pulls.RESOURCE, self._row.bison_instance).at
 
     def _go_on(self, walk: Walk, now: datetime) -> None:
         """End an interrupted walk, unless the host has forgotten its cursor."""
@@ -390,12 +390,14 @@ class _WorkspacePull:
         lease = self._lease
         if lease is not None and not isinstance(error, LeaseLost):
             note = partial(
-                event_pulls.record_failure,
+                visits.record_failure,
                 lease=lease,
+                resource=event_pulls.RESOURCE,
                 workspace_name=self._row.workspace_name,
                 verdict=verdict,
                 error={"kind": problem.kind, "message": problem.message},
                 interval_seconds=self._policy.interval_seconds,
+                in_parts=True,
             )
             # The failure itself is reported by the run; its note in the state table is only a copy.
             with suppress(BisonsyncError):

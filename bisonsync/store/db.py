@@ -515,6 +515,11 @@ def is_row_fault(error: BaseException) -> bool:
     return isinstance(error, psycopg.DataError | psycopg.IntegrityError | pg.RaiseException)
 
 
+def join_by_hashing(conn: Connection) -> None:
+    """Plan the rest of this transaction without nested loops: for statements that compare whole lists."""
+    conn.execute(_Q["join_by_hashing"])
+
+
 def is_lock_fault(error: BaseException) -> bool:
     """True for errors that end with the transaction of another session: the same may succeed later."""
     return isinstance(error, _LOCKED)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Literal
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
-from bisonsync.store import leases, webhooks
+from bisonsync.store import leases, visits, webhooks
 from bisonsync.store.db import Connection
 from bisonsync.store.leases import Lease
 from bisonsync.store.webhooks import Delivery, Outcome
@@ -113,12 +112,6 @@ class Part:
     read_started_at: datetime | None = None
 
 
-def read_time(conn: Connection) -> datetime:
-    """The database's time."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["read_time"]).fetchone()  # type: ignore[return-value]  # always one row
-
-
 def list_pulls(conn: Connection) -> dict[WorkspaceKey, Pull]:
     """How far the event logs are read, by workspace."""
     with conn.cursor(row_factory=class_row(Pull)) as cursor:
@@ -159,9 +152,9 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
     taken over; then nothing is written.
     """
     with leases.fenced(conn, lease):
-        done = _find_result(conn, lease)
-        if done is not None and done.pages >= part.counts.pages + part.pages:
-            return Stored(done)
+        done = visits.find_result(conn, lease, RESOURCE)
+        if done is not None and done.counts["pages"] >= part.counts.pages + part.pages:
+            return Stored(Counts(**{name: done.counts[name] for name in Counts.__slots__}))
         key = lease.key
         known = find_known(conn, key, part.deliveries)
         fresh = [delivery for delivery, each in zip(part.deliveries, known, strict=True) if not each.is_known]
@@ -181,16 +174,10 @@ def store(conn: Connection, lease: Lease, part: Part) -> Stored:
             },
         )
         if part.read_started_at is not None:
-            state = {"read_started_at": part.read_started_at, "events_read": counts.events_read}
-            interval = {"interval_seconds": part.interval_seconds}
-            conn.execute(_Q["record_complete"], {**_key(lease), **state, **interval})
-        _record_result(
-            conn,
-            lease,
-            part.workspace_name,
-            "incomplete" if part.read_started_at is None else "complete",
-            counts,
-        )
+            read = visits.Read(part.read_started_at, "complete", counts.events_read, part.interval_seconds)
+            visits.record_read(conn, lease, RESOURCE, read)
+        verdict = "incomplete" if part.read_started_at is None else "complete"
+        _record(conn, lease, part.workspace_name, verdict, counts)
     return Stored(counts, tuple(outcome for outcome in outcomes if outcome.status in ("failed", "dead")))
 
 
@@ -206,7 +193,7 @@ def judge_again(conn: Connection, lease: Lease, workspace_name: str, counts: Cou
     with leases.fenced(conn, lease):
         outcomes = webhooks.process(conn, [row[0] for row in due], [row[1] for row in due])
         counts += Counts(judged_again=sum(outcome.status != "mismatch" for outcome in outcomes))
-        _record_result(conn, lease, workspace_name, "incomplete", counts)
+        _record(conn, lease, workspace_name, "incomplete", counts)
     return counts
 
 
@@ -215,27 +202,6 @@ def sum_mismatches(conn: Connection, key: WorkspaceKey) -> Mismatches:
     with conn.cursor(row_factory=class_row(Mismatches)) as cursor:
         found = cursor.execute(_Q["sum_mismatches"], {"instance": key[0], "workspace_id": key[1]}).fetchone()
     return found or Mismatches(0, None)
-
-
-def record_failure(
-    conn: Connection,
-    *,
-    lease: Lease,
-    workspace_name: str,
-    verdict: str,
-    error: Mapping[str, str],
-    interval_seconds: int,
-) -> None:
-    """Note that a workspace's read did not reach its end; what it committed stays. Raises LeaseLost like ``store``."""
-    with leases.fenced(conn, lease):
-        parameters = {
-            **_key(lease),
-            "verdict": verdict,
-            "error": error["message"],
-            "interval_seconds": interval_seconds,
-        }
-        conn.execute(_Q["record_failure"], parameters)
-        _record_result(conn, lease, workspace_name, verdict, None, error)
 
 
 def record_absence(conn: Connection, lease: Lease) -> None:
@@ -276,37 +242,9 @@ def _judge(read: Counts, outcomes: Sequence[Outcome]) -> Counts:
     return replace(read, ignored=ignored, mismatch=read.mismatch + mismatches, **told)
 
 
-def _find_result(conn: Connection, lease: Lease) -> Counts | None:
-    """What this run committed for the workspace, perhaps before the answer to COMMIT was lost."""
-    row = conn.execute(_Q["find_result"], _key(lease)).fetchone()
-    return None if row is None else Counts(**{name: row[0][name] for name in Counts.__slots__})
-
-
-def _record_result(
-    conn: Connection,
-    lease: Lease,
-    workspace_name: str,
-    verdict: str,
-    counts: Counts | None,
-    error: Mapping[str, str] | None = None,
-) -> None:
-    conn.execute(
-        _Q["record_result"],
-        {
-            **_key(lease),
-            "workspace_name": workspace_name,
-            "verdict": verdict,
-            "counts": json.dumps(asdict(counts or Counts())),
-            "error": json.dumps(dict(error)) if error else None,
-            "committed": counts is not None,
-        },
-    )
+def _record(conn: Connection, lease: Lease, workspace_name: str, verdict: str, counts: Counts) -> None:
+    visits.record_result(conn, lease, RESOURCE, workspace_name=workspace_name, verdict=verdict, counts=asdict(counts))
 
 
 def _key(lease: Lease) -> dict[str, object]:
-    return {
-        "instance": lease.bison_instance,
-        "workspace_id": lease.bison_workspace_id,
-        "resource": RESOURCE,
-        "run_id": lease.run_id,
-    }
+    return {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}

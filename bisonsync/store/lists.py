@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, cast
 from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
 from bisonsync.queries import load_queries
-from bisonsync.store import leases
-from bisonsync.store.db import Connection, is_row_fault
+from bisonsync.store import leases, visits
+from bisonsync.store.db import Connection, is_row_fault, join_by_hashing
 from bisonsync.store.leases import Lease
+from bisonsync.store.visits import Committed
 
 _Q = load_queries("lists")
 
@@ -64,15 +65,6 @@ class Fault:
     message: str
     row: Any
     is_note: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ReadStart:
-    """When a read began, by the database; the unknown fields by which rows are not compared, and their paths."""
-
-    at: datetime
-    left_out: list[str]
-    left_out_paths: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +188,6 @@ class _Upserted:
         ]
 
 
-def start_read(conn: Connection, resource: str, instance: str) -> ReadStart:
-    """The database's time now: what events changed after it is newer than the read that begins."""
-    with conn.cursor(row_factory=class_row(ReadStart)) as cursor:
-        start = cursor.execute(_Q["start_read"], {"instance": instance, "resource": resource}).fetchone()
-    assert start is not None  # always one row
-    return start
-
-
 def leave_out(conn: Connection, resource: str, run_id: UUID) -> list[LeftOut]:
     """Leave the fields out that this run saw moving, where they have moved often enough; those left out now."""
     limits = {"reads": MOVING_READS, "min_rows": MOVING_ROWS}
@@ -234,10 +218,10 @@ def merge(
     returned. Raises LeaseLost when another run may have taken over; then nothing is written.
     """
     with leases.fenced(conn, lease):
-        done = _find_result(conn, lease, table.resource, fresh.faults)
+        done = visits.find_result(conn, lease, table.resource)
         if done is not None:
-            return done
-        conn.execute(_Q["join_by_hashing"])
+            return _merged(done, fresh)
+        join_by_hashing(conn)
         judgement = _judge(conn, table, fresh, guard)
         upserted = _upsert(conn, table, fresh, rules)
         removed = _tombstone(conn, table, fresh, judgement.remove_ids)
@@ -253,31 +237,36 @@ def merge(
         verdict, reason = _verdict(table, fresh, judgement)
         _keep_faults(conn, lease, table, fresh, [*faults, *fresh.notes])
         moving = upserted.moving()
-        state = {
-            **_key(fresh),
-            "resource": table.resource,
-            "read_started_at": fresh.read_started_at,
-            "total": fresh.total,
-            "distinct_ids": len(fresh.seen_ids),
-            "verdict": verdict,
-            "error": reason or None,
-            "run_id": lease.run_id,
-            "pending_since": judgement.pending_since,
-            "pending_ids": judgement.pending_ids,
-            "interval_seconds": interval_seconds,
-            "idle": upserted.idle,
-            "moving": json.dumps(moving),
-        }
-        conn.execute(_Q["record_read"], state)
-        _record_result(conn, lease, table, fresh, verdict, {**counts, **asdict(changes)}, reason)
+        read = visits.Read(
+            read_started_at=fresh.read_started_at,
+            verdict=verdict,
+            distinct_ids=len(fresh.seen_ids),
+            interval_seconds=interval_seconds,
+            total=fresh.total,
+            error=reason or None,
+            pending_since=judgement.pending_since,
+            pending_ids=judgement.pending_ids,
+            idle=upserted.idle,
+            moving=moving,
+        )
+        visits.record_read(conn, lease, table.resource, read)
+        visits.record_result(
+            conn,
+            lease,
+            table.resource,
+            workspace_name=fresh.workspace_name,
+            verdict=verdict,
+            counts={**counts, **asdict(changes)},
+            error={"kind": verdict, "message": reason} if reason else None,
+        )
         if changes.inserted or changes.updated or changes.restored or changes.removed:
-            conn.execute(_Q["notify_change"], {**_key(fresh), "table": table.name, "kind": "changed"})
+            visits.notify_change(conn, table.name, lease.key)
     return Merged(verdict, changes, reason, tuple(upserted.faults), tuple(move["field"] for move in moving))
 
 
 def plan(conn: Connection, table: MergeTable, fresh: Fresh, *, guard: ShrinkGuard, rules: Mapping[str, Any]) -> Merged:
     """What ``merge`` would do. Reads only."""
-    conn.execute(_Q["join_by_hashing"])
+    join_by_hashing(conn)
     judgement = _judge(conn, table, fresh, guard)
     counted = _Upserted()
     for ids in _chunks(fresh):
@@ -296,56 +285,12 @@ def plan(conn: Connection, table: MergeTable, fresh: Fresh, *, guard: ShrinkGuar
     return Merged(verdict, changes, reason)
 
 
-def record_failure(
-    conn: Connection,
-    lease: Lease,
-    resource: str,
-    *,
-    workspace_name: str,
-    verdict: str,
-    error: Mapping[str, str],
-    counts: Mapping[str, int],
-    interval_seconds: int,
-) -> None:
-    """Note that a workspace's read committed no data, unless it did after all. Raises LeaseLost like ``merge``."""
-    with leases.fenced(conn, lease):
-        if _find_result(conn, lease, resource) is not None:
-            return
-        key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
-        conn.execute(
-            _Q["record_failure"],
-            {
-                **key,
-                "resource": resource,
-                "verdict": verdict,
-                "error": error["message"],
-                "interval_seconds": interval_seconds,
-            },
-        )
-        conn.execute(
-            _Q["record_result"],
-            {
-                **key,
-                "resource": resource,
-                "workspace_name": workspace_name,
-                "verdict": verdict,
-                "counts": json.dumps(dict(counts)),
-                "error": json.dumps(dict(error)),
-                "committed": False,
-            },
-        )
-
-
-def _find_result(conn: Connection, lease: Lease, resource: str, read_faults: Sequence[Fault] = ()) -> Merged | None:
-    """What this run committed of the list before the answer to COMMIT was lost."""
-    key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id, "run_id": lease.run_id}
-    row = conn.execute(_Q["find_result"], {**key, "resource": resource}).fetchone()
-    if row is None:
-        return None
-    counts, verdict, reason = row
-    changes = Changes(**{name: counts[name] for name in Changes.__slots__})
+def _merged(done: Committed, fresh: Fresh) -> Merged:
+    """What was committed before the answer to COMMIT was lost."""
+    changes = Changes(**{name: done.counts[name] for name in Changes.__slots__})
     stored = Fault(None, "", "store", "see table data_validation_errors", None)
-    return Merged(verdict, changes, reason or "", (stored,) * (changes.invalid - len(read_faults)))
+    faults = (stored,) * (changes.invalid - len(fresh.faults))
+    return Merged(cast("MergeVerdict", done.verdict), changes, done.reason or "", faults)
 
 
 def _judge(conn: Connection, table: MergeTable, fresh: Fresh, guard: ShrinkGuard) -> _Judgement:
@@ -450,31 +395,6 @@ def _keep_faults(conn: Connection, lease: Lease, table: MergeTable, fresh: Fresh
         conn.execute(_Q["resolve_quarantine"], parameters)
     if faults:
         conn.execute(_Q["quarantine_rows"], parameters)
-
-
-def _record_result(
-    conn: Connection,
-    lease: Lease,
-    table: MergeTable,
-    fresh: Fresh,
-    verdict: str,
-    counts: Mapping[str, int],
-    reason: str,
-) -> None:
-    error = json.dumps({"kind": verdict, "message": reason}) if reason else None
-    conn.execute(
-        _Q["record_result"],
-        {
-            **_key(fresh),
-            "resource": table.resource,
-            "run_id": lease.run_id,
-            "workspace_name": fresh.workspace_name,
-            "verdict": verdict,
-            "counts": json.dumps(dict(counts)),
-            "error": error,
-            "committed": True,
-        },
-    )
 
 
 def _rows_parameters(fresh: Fresh, ids: list[int], rules: Mapping[str, Any]) -> dict[str, Any]:

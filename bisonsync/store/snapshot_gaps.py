@@ -12,12 +12,15 @@ from psycopg.rows import class_row, scalar_row
 
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
-from bisonsync.store import leases
-from bisonsync.store.db import Connection
+from bisonsync.store import leases, visits
+from bisonsync.store.db import Connection, join_by_hashing
 from bisonsync.store.leases import Lease
-from bisonsync.store.snapshots import Gap
+from bisonsync.store.snapshots import DAILY, Gap
 
 _Q = load_queries("snapshot_gaps")
+
+# What the ledger calls it, beside the snapshot that the same run records.
+RESOURCE = "gaps"
 
 # Rows sent in one statement: bounds the memory of a long gap; all of a workspace's statements share one transaction.
 ROWS_PER_STATEMENT = 50_000
@@ -92,11 +95,10 @@ def fill(
     another run may have taken over; then nothing is written.
     """
     with leases.fenced(conn, lease):
-        key = {"run_id": lease.run_id, "instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
-        done = conn.execute(_Q["find_filled"], key).fetchone()
+        done = visits.find_result(conn, lease, RESOURCE)
         if done is not None:
-            return Filled(*done)
-        conn.execute(_Q["join_by_hashing"])
+            return Filled(done.counts["gap_days_filled"], done.counts["gap_accounts_filled"])
+        join_by_hashing(conn)
         filled = [_fill_gap(conn, filling) for filling in fillings if _is_open(conn, filling.gap)]
         total = Filled(
             days=sum(one.days for one in filled),
@@ -105,9 +107,9 @@ def fill(
             unexplained=tuple(sorted({number for one in filled for number in one.unexplained})),
         )
         made = {**counts, "gap_days_filled": total.days, "gap_accounts_filled": total.accounts}
-        conn.execute(_Q["record_filled"], {**key, "workspace_name": workspace_name, "counts": json.dumps(made)})
+        visits.record_result(conn, lease, RESOURCE, workspace_name=workspace_name, verdict="complete", counts=made)
         if total.days:
-            conn.execute(_Q["notify_change"], key)
+            visits.notify_change(conn, DAILY, lease.key)
     return total
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -12,8 +11,8 @@ from psycopg.rows import class_row, scalar_row
 
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
-from bisonsync.store import leases
-from bisonsync.store.db import Connection
+from bisonsync.store import leases, visits
+from bisonsync.store.db import Connection, join_by_hashing
 from bisonsync.store.leases import Lease
 
 _Q = load_queries("snapshots")
@@ -120,34 +119,29 @@ def write(conn: Connection, lease: Lease, *, workspace_name: str, zone: str, for
     """
     with leases.fenced(conn, lease):
         key = {"instance": lease.bison_instance, "workspace_id": lease.bison_workspace_id}
-        done = conn.execute(_Q["find_result"], {**key, "run_id": lease.run_id, "resource": RESOURCE}).fetchone()
-        conn.execute(_Q["join_by_hashing"])
+        done = visits.find_result(conn, lease, RESOURCE)
+        join_by_hashing(conn)
         written = _judge_and_write(conn, _Q["write_snapshot"], {**key, "zone": zone, "force": force})
         if done is not None:
             # The answer to its COMMIT was lost: what it wrote is what this run did.
-            counts: dict[str, int] = done[0]
-            return Written(written.snapshot_date, written.is_complete, None, **counts)
+            return Written(written.snapshot_date, written.is_complete, None, **done.counts)
         if written.refusal is None:
-            conn.execute(
-                _Q["record_result"],
-                {
-                    **key,
-                    "run_id": lease.run_id,
-                    "resource": RESOURCE,
-                    "workspace_name": workspace_name,
-                    "verdict": "complete" if written.is_complete else "incomplete",
-                    "counts": json.dumps(written.counts),
-                    "error": None,
-                },
+            visits.record_result(
+                conn,
+                lease,
+                RESOURCE,
+                workspace_name=workspace_name,
+                verdict="complete" if written.is_complete else "incomplete",
+                counts=written.counts,
             )
         if written.inserted or written.updated:
-            _notify(conn, DAILY, f"{lease.bison_instance}/{lease.bison_workspace_id}")
+            visits.notify_change(conn, DAILY, lease.key)
     return written
 
 
 def plan(conn: Connection, key: WorkspaceKey, *, zone: str, force: bool) -> Written:
     """What ``write`` would do. Reads only."""
-    conn.execute(_Q["join_by_hashing"])
+    join_by_hashing(conn)
     parameters = {"instance": key[0], "workspace_id": key[1], "zone": zone, "force": force}
     return _judge_and_write(conn, _Q["count_changes"], parameters)
 
@@ -176,7 +170,7 @@ def write_history(conn: Connection, instance: str, day: date, *, zone: str) -> H
         written = cursor.execute(_Q["write_history"], {"instance": instance, "day": day, "zone": zone}).fetchone()
     assert written is not None  # an aggregate always has a row
     if written.inserted or written.updated or written.deleted:
-        _notify(conn, HISTORY, instance)
+        visits.notify_change(conn, HISTORY, instance)
     return written
 
 
@@ -202,10 +196,6 @@ def _judge_and_write(conn: Connection, query: Any, parameters: Mapping[str, Any]
         written = cursor.execute(query, parameters).fetchone()
     assert written is not None  # a judgement always has a row
     return written
-
-
-def _notify(conn: Connection, table: str, workspace: str) -> None:
-    conn.execute(_Q["notify_change"], {"table": table, "workspace": workspace})
 
 
 def _keys(keys: Iterable[WorkspaceKey]) -> dict[str, Sequence[object]]:

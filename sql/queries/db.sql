@@ -68,3 +68,8 @@ FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%(backend_pid)s::integer)) AS
 LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = b.pid
 ORDER BY seconds DESC NULLS LAST
 LIMIT 3;
+
+-- name: join_by_hashing
+-- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
+-- of a workspace, and a nested loop over its thousands would take hours.
+SELECT set_config('enable_nestloop', 'off', true);

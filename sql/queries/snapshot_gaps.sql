@@ -57,22 +57,6 @@ CROSS JOIN LATERAL bisonsync_private.judge_snapshot(w.instance, w.workspace_id, 
 WHERE j.refusal IS NULL AND j.snapshot_date > s.last_day + 1
 ORDER BY w.instance, w.workspace_id;
 
--- name: find_filled
--- What this run has already committed for a workspace's gaps, if it has; locks nothing.
-SELECT (counts ->> 'gap_days_filled')::bigint AS days, (counts ->> 'gap_accounts_filled')::bigint AS accounts
-FROM email_sync_log_workspaces
-WHERE
-    run_id = %(run_id)s::uuid
-    AND bison_instance = %(instance)s::text
-    AND bison_workspace_id = %(workspace_id)s::bigint
-    AND resource = 'gaps'
-    AND committed_at IS NOT NULL;
-
--- name: join_by_hashing
--- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
--- of a workspace, and a nested loop over its thousands would take minutes.
-SELECT set_config('enable_nestloop', 'off', true);
-
 -- name: is_open
 -- A row while both ends of a gap are recorded and nothing between them is; locks nothing.
 SELECT count(*)
@@ -149,16 +133,6 @@ SELECT
 FROM generate_series(%(before)s::date + 1, (%(after)s::date - 1)::timestamp, interval '1 day') AS g (day)
 ON CONFLICT (bison_instance, bison_workspace_id, snapshot_date) DO NOTHING;
 
--- name: record_filled
--- What was filled of a workspace in the ledger, committed together with its rows.
-INSERT INTO email_sync_log_workspaces (
-    run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, committed_at
-)
-VALUES (
-    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, 'gaps', %(workspace_name)s::text, 'complete',
-    %(counts)s::jsonb, now()
-);
-
 -- name: list_unreckoned
 -- The filled days of an instance of which the history does not count all accounts: a run ended between the two. Locks
 -- nothing.
@@ -177,13 +151,3 @@ HAVING
         WHERE h.bison_instance = %(instance)s::text AND h.snapshot_date = s.snapshot_date
     )
 ORDER BY s.snapshot_date;
-
--- name: notify_change
--- Tells listeners once per committed change set.
-SELECT pg_notify(
-    'bisonsync',
-    json_build_object(
-        'table', 'sender_email_daily', 'workspace', %(instance)s::text || '/' || %(workspace_id)s::bigint,
-        'kind', 'changed'
-    )::text
-);

@@ -1,19 +1,3 @@
--- name: find_result
--- The counts that this run has already committed for a workspace, if it has; locks nothing.
-SELECT counts, verdict, error ->> 'message' AS reason
-FROM email_sync_log_workspaces
-WHERE
-    run_id = %(run_id)s::uuid
-    AND bison_instance = %(instance)s::text
-    AND bison_workspace_id = %(workspace_id)s::bigint
-    AND resource = %(resource)s::text
-    AND committed_at IS NOT NULL;
-
--- name: join_by_hashing
--- For this transaction alone: join sets by hashing or sorting. Before a table's first ANALYZE the planner expects one row
--- of a workspace, and a nested loop over its thousands would take minutes.
-SELECT set_config('enable_nestloop', 'off', true);
-
 -- name: get_today
 -- Which day it is in the reporting zone, by the database's clock.
 SELECT (now() AT TIME ZONE %(zone)s::text)::date;
@@ -154,21 +138,6 @@ SELECT
     (SELECT count(*) FROM compared AS c WHERE c.action = 'update') AS updated,
     (SELECT count(*) FROM compared AS c WHERE c.action = 'keep') AS unchanged
 FROM judged AS j;
-
--- name: record_result
--- A workspace's counts in the ledger, committed together with its rows, or why there are none.
-INSERT INTO email_sync_log_workspaces (
-    run_id, bison_instance, bison_workspace_id, resource, workspace_name, verdict, counts, error, committed_at
-)
-VALUES (
-    %(run_id)s::uuid, %(instance)s::text, %(workspace_id)s::bigint, %(resource)s::text, %(workspace_name)s::text,
-    %(verdict)s::text, %(counts)s::jsonb, %(error)s::jsonb, now()
-)
-ON CONFLICT (run_id, bison_instance, bison_workspace_id, resource) DO UPDATE SET
-    verdict = excluded.verdict,
-    counts = excluded.counts,
-    error = excluded.error,
-    committed_at = excluded.committed_at;
 
 -- name: list_expected
 -- The workspaces that a day of these instances should have, and whether it has them; locks nothing.
@@ -323,10 +292,3 @@ WHERE
     AND g.before < %(last_day)s::date
     AND g.after > %(first_day)s::date
 ORDER BY g.bison_instance, g.bison_workspace_id, g.before;
-
--- name: notify_change
--- Tells listeners once per committed change set; workspace is instance/id, or the instance for what is kept per instance.
-SELECT pg_notify(
-    'bisonsync',
-    json_build_object('table', %(table)s::text, 'workspace', %(workspace)s::text, 'kind', 'changed')::text
-);

@@ -257,7 +257,7 @@ def test_every_session_ended_by_an_administrator_costs_a_retry(polled: Scene) ->
         )
 
     for nth in (1, 2):
-        polled.proxy.at("statement", said_by("accounts", "record_read"), end_all, nth=nth)
+        polled.proxy.at("statement", said_by("visits", "record_read"), end_all, nth=nth)
     done = cli.finish(polled.start())
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -288,8 +288,8 @@ def test_a_connection_cut_after_any_number_of_bytes_costs_a_retry(polled: Scene,
         ("runs", "open_run"),
         ("leases", "take_leases"),
         ("budgets", "set_budget"),
-        ("accounts", "start_read"),
-        ("accounts", "record_result"),
+        ("visits", "start_read"),
+        ("visits", "record_result"),
         ("runs", "close_run"),
     ],
 )
@@ -316,7 +316,7 @@ def test_f05_a_commit_whose_answer_never_comes_counts_in_the_ledger(polled: Scen
         for nth in range(1, 6):
             polled.proxy.at("statement", said_by("leases", "fence_lease"), Conversation.cut, nth=nth)
 
-    polled.proxy.at("committed", said_by("accounts", "record_result"), cut_all_tries)
+    polled.proxy.at("committed", said_by("visits", "record_result"), cut_all_tries)
     done = cli.finish(polled.start("-w", "1"))
 
     document = cli.document(done)

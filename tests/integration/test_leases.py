@@ -349,7 +349,7 @@ def assert_takes_over(stage: Scene, **more: str) -> None:
 
 def test_f23_a_run_paused_past_its_leases_while_it_reads_writes_nothing(stage: Scene) -> None:
     victim = Victim()
-    rule = stage.proxy.at("committed", said_by("accounts", "start_read"), victim.pause)
+    rule = stage.proxy.at("committed", said_by("visits", "start_read"), victim.pause)
     process = stage.start_victim(victim)
     try:
         cli.wait_until(rule.hit.is_set, "it is paused")
@@ -383,7 +383,7 @@ def test_f23_a_run_paused_past_its_leases_before_it_reads_asks_for_nothing(stage
 
 def test_f23_a_run_paused_past_its_leases_writes_nothing_though_nobody_took_over(stage: Scene) -> None:
     victim = Victim()
-    rule = stage.proxy.at("committed", said_by("accounts", "start_read"), victim.pause)
+    rule = stage.proxy.at("committed", said_by("visits", "start_read"), victim.pause)
     process = stage.start_victim(victim, "-w", "1")
     try:
         cli.wait_until(rule.hit.is_set, "it is paused")
@@ -400,7 +400,7 @@ def test_f23_a_run_paused_past_its_leases_writes_nothing_though_nobody_took_over
     [
         pytest.param("leases", "fence_lease", id="after the fence"),
         pytest.param("accounts", "upsert_accounts", id="after the rows"),
-        pytest.param("accounts", "record_result", id="after the counts"),
+        pytest.param("visits", "record_result", id="after the counts"),
         pytest.param("leases", "commit_before_expiry", id="before the commit"),
     ],
 )
@@ -502,7 +502,7 @@ def test_f23_a_commit_that_arrives_after_the_lease_has_ended_is_refused(stage: S
         may_arrive.wait(cli.PATIENCE)
 
     stage.proxy.at("answered", said_by("leases", "fence_lease"), dawdle)
-    stage.proxy.at("commit", said_by("accounts", "record_result"), delay)
+    stage.proxy.at("commit", said_by("visits", "record_result"), delay)
     process = stage.start_victim(victim, "-w", "1", **{LEASE_TTL: f"{TTL_SECONDS:.0f}s"})
     try:
         cli.wait_until(is_under_way.is_set, "its COMMIT is under way")

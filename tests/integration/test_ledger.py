@@ -305,7 +305,7 @@ def catches_term(status: str) -> bool:
 def test_a_merge_under_way_may_end(polled: Scene) -> None:
     before, whole = polled.picture(), polled.picture().after_reading(polled.truth())
     victim = Victim()
-    polled.proxy.at("statement", said_by("accounts", "record_read"), victim.signal(signal.SIGTERM))
+    polled.proxy.at("statement", said_by("visits", "record_read"), victim.signal(signal.SIGTERM))
 
     process = polled.start_victim(victim, "-w", "1")
     done = cli.finish(process)

@@ -225,7 +225,7 @@ def test_f26_a_poll_that_was_read_before_an_event_does_not_undo_it(stage: Scene)
             assert [one.status for one in outcomes] == ["processed"] * 4
             seen.append(shown(stage))
 
-    stage.proxy.at("answered", said_by("accounts", "start_read"), events_arrive)
+    stage.proxy.at("answered", said_by("visits", "start_read"), events_arrive)
     for account in (connected, gone, warm):
         stage.sandbox.world.change(account, daily_limit=77)
     done = stage.poll(direct=False)
