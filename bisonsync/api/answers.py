@@ -50,12 +50,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. ``total`` and ``last_page`` are None where the answer has none (cursor pages, bare lists)."""
+    """One page of a list. ``total`` and ``last_page`` are None where the answer has none (cursor pages, bare lists).
+
+    ``is_by_cursor``: the answer says which page comes next, or that none does.
+    """
 
     rows: list[Any]
     total: int | None
     last_page: int | None
     next_cursor: str | None
+    is_by_cursor: bool = False
 
 
 class WrongShapeError(Exception):
@@ -91,11 +95,14 @@ def read_page(document: Document) -> Page:
     meta = document.get("meta")
     counts = cast("Document", meta) if isinstance(meta, dict) else {}
     cursor = counts.get("next_cursor")
+    next_cursor = cursor if isinstance(cursor, str) and cursor else None
+    last_page = _count(counts.get("last_page"), "last_page")
     return Page(
         rows=cast("list[Any]", rows),
         total=_count(counts.get("total"), "total"),
-        last_page=_count(counts.get("last_page"), "last_page"),
-        next_cursor=cursor if isinstance(cursor, str) and cursor else None,
+        last_page=last_page,
+        next_cursor=next_cursor,
+        is_by_cursor=next_cursor is not None or ("next_cursor" in counts and last_page is None),
     )
 
 

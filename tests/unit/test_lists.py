@@ -5,211 +5,34 @@ Requests are answered one at a time, in an order that each test draws; changes o
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
-from typing import Any, cast
+from concurrent.futures import CancelledError
+from typing import Any
 
 import httpx
 import pytest
-from conversation import TOKEN, WHO, HandClock, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from list_host import (
+    PAGE_SIZE,
+    Asked,
+    DrawnLanes,
+    Host,
+    changes,
+    in_any_order,
+    insert,
+    moving_host,
+    on_page,
+    read,
+    reader_of,
+    remove,
+    times,
+)
 
 from bisonsync.api import lists
 from bisonsync.api.lanes import Lanes
-from bisonsync.api.lists import FAILED_PAGES_TOLERATED, PAGES_PER_WAKE, RE_READS, InvalidRow, ListRead, ListReader
+from bisonsync.api.lists import FAILED_PAGES_TOLERATED, PAGES_PER_WAKE, RE_READS
 from bisonsync.errors import ApiRefused, ApiUnavailable, CredentialsError, DeadlineExceeded
-
-PAGE_SIZE = 15
-Rows = list[int]
-Change = Callable[[Rows], None]
-# A page by its number, or the cursor that was asked for.
-Asked = int | str
-
-
-@dataclass
-class Host:
-    """Serves a list of ids, page after page, as it is when each request comes.
-
-    ``changes`` happen before the request of that number (from 1). ``spoil`` may change or replace an answer.
-    """
-
-    rows: Rows
-    page_size: int = PAGE_SIZE
-    max_page: int | None = None
-    beyond: str = "refuse"
-    cursor: str = "works"
-    changes: dict[int, list[Change]] = field(default_factory=dict[int, list[Change]])
-    spoil: Callable[[Host, Asked, dict[str, Any]], httpx.Response | None] = lambda host, asked, document: None
-    asked: list[Asked] = field(default_factory=list[Asked])
-    seen_at_last_look: set[int] = field(default_factory=set[int])
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        query = request.url.params
-        is_by_cursor = query.get("pagination_type") == "cursor" and self.cursor != "ignored"
-        self.asked.append(query.get("cursor", "") if "pagination_type" in query else int(query["page"]))
-        for change in self.changes.get(len(self.asked), []):
-            change(self.rows)
-        if self.asked[-1] == 1:
-            self.seen_at_last_look = set(self.rows)
-        if is_by_cursor:
-            if self.cursor == "refused":
-                return httpx.Response(422, json={"message": "Unknown pagination type."})
-            document = self._by_cursor(query.get("cursor", ""))
-        else:
-            number = int(query.get("page", 1))
-            if self.max_page is not None and number > self.max_page and self.beyond == "refuse":
-                return httpx.Response(422, json={"message": "Page too deep."})
-            document = self._by_number(number)
-        return self.spoil(self, self.asked[-1], document) or httpx.Response(200, json=document)
-
-    def _by_number(self, number: int) -> dict[str, Any]:
-        last_page = max(1, -(-len(self.rows) // self.page_size))
-        rows = self.rows[(number - 1) * self.page_size : number * self.page_size]
-        if self.max_page is not None and self.beyond == "clamp":
-            last_page = min(last_page, self.max_page)
-        if self.max_page is not None and number > self.max_page:
-            rows = []
-        meta = {"current_page": number, "per_page": self.page_size, "total": len(self.rows), "last_page": last_page}
-        return {"data": [{"id": row} for row in rows], "meta": meta}
-
-    def _by_cursor(self, cursor: str) -> dict[str, Any]:
-        left = sorted((row for row in self.rows if not cursor or row < int(cursor)), reverse=True)
-        rows, left = left[: self.page_size], left[self.page_size :]
-        following = str(rows[-1]) if left else None
-        if self.cursor == "circular":
-            following = str(max(self.rows) + 1)
-        if self.cursor == "ends early" and cursor:
-            following = None
-        return {"data": [{"id": row} for row in rows], "meta": {"per_page": self.page_size, "next_cursor": following}}
-
-    @property
-    def numbers(self) -> list[int]:
-        """The pages asked for by number."""
-        return [asked for asked in self.asked if isinstance(asked, int)]
-
-
-class DrawnLanes:
-    """Lanes that make one call at a time, when somebody waits for one; which is next is drawn."""
-
-    def __init__(self, draw: Callable[[int], int] = lambda waiting: 0) -> None:
-        self.is_closed = False
-        self._draw = draw
-        self._waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
-
-    def submit(self, owner: str, call: Callable[[], Any]) -> Future[Any]:
-        future = _Awaited(self)
-        if self.is_closed:
-            future.cancel()
-        else:
-            self._waiting.append((future, call))
-        return future
-
-    def drop(self, owner: str) -> None:
-        for future, _ in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-
-    def close(self) -> None:
-        self.is_closed = True
-        self.drop("")
-
-    def run_until_done(self, awaited: Future[Any]) -> None:
-        while not awaited.done():
-            future, call = self._waiting.pop(self._draw(len(self._waiting)))
-            try:
-                future.set_result(call())
-            except Exception as error:
-                future.set_exception(error)
-
-
-class _Awaited(Future[Any]):
-    def __init__(self, lanes: DrawnLanes) -> None:
-        super().__init__()
-        self._lanes = lanes
-
-    def result(self, timeout: float | None = None) -> Any:
-        self._lanes.run_until_done(self)
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        self._lanes.run_until_done(self)
-        return super().exception(0)
-
-
-def read_row(raw: Any) -> tuple[int, str] | InvalidRow:
-    number = raw.get("id")
-    if not isinstance(number, int):
-        return InvalidRow(None, "id", "missing", "no id", raw)
-    if "odd" in raw:
-        return InvalidRow(number, "odd", "odd", "an odd row", raw)
-    return number, json.dumps(raw)
-
-
-def reader_of(host: Host, lanes: DrawnLanes | Lanes | None = None, **options: Any) -> ListReader:
-    return ListReader(
-        client_of(host, HandClock(), attempts=1, failures_before_giving_up=1_000_000),
-        cast("Lanes", lanes or DrawnLanes()),
-        owner="sim/5",
-        path="/api/sender-emails",
-        token=TOKEN,
-        who=WHO,
-        read_row=read_row,
-        **options,
-    )
-
-
-def read(host: Host, lanes: DrawnLanes | Lanes | None = None, **options: Any) -> ListRead:
-    result = reader_of(host, lanes, **options).read()
-    assert result.is_complete == (not result.reason)
-    assert set(result.rows) | {row.record_id for row in result.invalid} - {None} == result.ids
-    if result.is_complete:
-        assert len(result.ids) == result.total
-    return result
-
-
-def in_any_order(seed: int) -> DrawnLanes:
-    chance = random.Random(seed)
-    return DrawnLanes(chance.randrange)
-
-
-def insert(number: int, at: int = 0) -> Change:
-    return lambda rows: rows.insert(at, number)
-
-
-def remove(at: int) -> Change:
-    return lambda rows: rows.pop(at) and None
-
-
-def move(source: int, target: int) -> Change:
-    return lambda rows: rows.insert(target, rows.pop(source))
-
-
-def times(count: int, status: int, *pages: int) -> Callable[[Host, Asked, dict[str, Any]], httpx.Response | None]:
-    """Answer so often with a status instead of these pages."""
-
-    def spoil(host: Host, asked: Asked, document: dict[str, Any]) -> httpx.Response | None:
-        nonlocal count
-        if asked in pages and count:
-            count -= 1
-            return httpx.Response(status)
-        return None
-
-    return spoil
-
-
-def on_page(number: Asked, change: Callable[[dict[str, Any]], None]) -> Any:
-    """Change every answer to this page."""
-
-    def spoil(host: Host, asked: Asked, document: dict[str, Any]) -> None:
-        if asked == number:
-            change(document)
-
-    return spoil
-
 
 SEEDS = st.integers(0, 2**32)
 
@@ -294,62 +117,6 @@ def test_a_last_page_too_many_is_no_harm(total: int):
 
 
 # A list that moves
-
-
-def changes(*kinds: str) -> st.SearchStrategy[list[tuple[int, str, int, int]]]:
-    """Up to some changes: before which request, what, and two positions."""
-    change = st.tuples(st.integers(1, 40), st.sampled_from(kinds), st.integers(0, 40), st.integers(0, 40))
-    return st.lists(change, max_size=12)
-
-
-def moving_host(count: int, page_size: int, drawn: Iterable[tuple[int, str, int, int]]) -> Host:
-    """A host whose rows come, go and move as drawn; ids grow, and "comes first" puts the newest in front."""
-    newest = iter(range(count + 1, 10_000))
-
-    def change_of(kind: str, source: int, target: int) -> Change:
-        def change(rows: Rows) -> None:
-            if kind == "comes first":
-                rows.insert(0, next(newest))
-            elif kind == "comes":
-                rows.insert(source % (len(rows) + 1), next(newest))
-            elif kind == "goes" and rows:
-                rows.pop(source % len(rows))
-            elif kind == "moves" and rows:
-                rows.insert(target % len(rows), rows.pop(source % len(rows)))
-
-        return change
-
-    host = Host(list(range(count, 0, -1)), page_size)
-    for request, kind, source, target in drawn:
-        host.changes.setdefault(request, []).append(change_of(kind, source, target))
-    return host
-
-
-@settings(max_examples=400)
-@given(st.integers(0, 30), st.integers(1, 6), SEEDS, st.sampled_from(["comes", "goes", "moves"]).flatmap(changes))
-def test_what_is_complete_is_the_list_when_rows_only_come_or_go_or_move(
-    count: int, page_size: int, seed: int, drawn: list[tuple[int, str, int, int]]
-):
-    host = moving_host(count, page_size, drawn)
-
-    result = read(host, in_any_order(seed))
-
-    if result.is_complete:
-        assert result.ids == host.seen_at_last_look
-
-
-@settings(max_examples=400)
-@given(st.integers(0, 30), st.integers(2, 6), SEEDS, changes("comes first", "goes"))
-def test_what_is_complete_is_the_list_when_new_rows_come_first_and_others_go(
-    count: int, page_size: int, seed: int, drawn: list[tuple[int, str, int, int]]
-):
-    host = moving_host(count, page_size, drawn)
-
-    result = read(host, in_any_order(seed))
-
-    came_and_went = {row for row in result.ids if row > count} - set(host.rows)
-    if result.is_complete and len(came_and_went) < page_size:
-        assert result.ids == host.seen_at_last_look
 
 
 @settings(max_examples=400)
@@ -531,10 +298,13 @@ def test_a_page_that_came_empty_once_is_no_lasting_harm(cursor: str):
 @pytest.mark.parametrize(
     "meta", [{}, {"last_page": 3}, {"total": None, "last_page": 3}, {"current_page": 1, "per_page": 15}]
 )
-def test_without_a_total_nothing_is_proven(meta: dict[str, Any]):
-    result = read(Host(list(range(1, 16)), spoil=on_page(1, lambda document: document.update(meta=meta))))
+def test_without_total_and_cursor_nothing_is_proven(meta: dict[str, Any]):
+    spoil = on_page(1, lambda document: document.update(meta=meta))
 
-    assert result.reason == "the answer has no total to prove the list by"
+    result = read(Host(list(range(1, 16)), cursor="ignored", spoil=spoil))
+
+    without = "the answer has no total to prove the list by"
+    assert result.reason == f"{without}; by cursor: the host does not page by cursor"
     assert result.ids == set(range(1, 16))
 
 
@@ -543,9 +313,9 @@ def test_a_total_that_is_gone_at_the_last_look_proves_nothing():
         if host.numbers.count(1) % 2 == 0:
             del document["meta"]["total"]
 
-    result = read(Host(list(range(1, 16)), spoil=forget))
+    result = read(Host(list(range(1, 16)), cursor="ignored", spoil=forget))
 
-    assert "total 15 before, None after" in result.reason
+    assert result.reason.startswith("the answer has no total to prove the list by; by cursor: ")
 
 
 @pytest.mark.parametrize("last_page", [5_000, 10**12])
@@ -678,19 +448,6 @@ def test_the_pages_before_a_refused_one_are_kept():
     assert result.rows.keys() == set(range(1, 76))
     assert "page 6 of 14 could not be read" in result.reason
     assert "the host does not page by cursor" in result.reason
-
-
-@settings(max_examples=200)
-@given(st.integers(8, 40), SEEDS, changes("comes first", "goes"))
-def test_what_is_complete_by_cursor_is_the_list(count: int, seed: int, drawn: list[tuple[int, str, int, int]]):
-    host = moving_host(count, 3, drawn)
-    host.max_page = 1
-
-    result = read(host, in_any_order(seed))
-
-    came_and_went = {row for row in result.ids if row > count} - set(host.rows)
-    if result.is_complete and len(came_and_went) < host.page_size:
-        assert result.ids == host.seen_at_last_look
 
 
 def test_a_list_that_changed_while_read_by_cursor_is_read_again():
