@@ -177,10 +177,13 @@ def _read_and_merge(visit: Visit, policy: Policy, seen: _Moving) -> WorkspaceOut
 def _read(visit: Visit, policy: Policy, rows: RowReader) -> ListRead:
     """The list, with the token's workspace asked for beside its first page and after its last."""
     meter = visit.limit(policy.workspace_deadline_min_seconds)
+    expected = visit.row.total
 
     def on_total(total: int) -> None:
+        nonlocal expected
         meter.limit_seconds = max(meter.limit_seconds, total / 1000 * policy.workspace_deadline_per_1000_seconds)
-        visit.tally.expect(total - visit.row.total)
+        visit.tally.expect(total - expected)
+        expected = total
 
     reader = ListReader(
         visit.client,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from bisonsync.sandbox import control, effects, pages, routes
 from bisonsync.sandbox.calls import Call, Refused
-from bisonsync.sandbox.config import Config
+from bisonsync.sandbox.config import Config, with_moods
 from bisonsync.sandbox.counters import Counters
 from bisonsync.sandbox.courier import Courier
 from bisonsync.sandbox.faults import NO_HITS, FaultBook, Hits, Target
@@ -151,7 +151,10 @@ class App:
             for fault in hits.content:
                 effects.spoil(fault, cast(dict[str, Any], answer.payload))
         for fault in hits.after:
-            effects.shift_rows(fault, self.world, self._acting_id(asked.token))
+            if fault.kind == "turn":
+                self.config = with_moods(self.config, {"paging": fault.body})
+            else:
+                effects.shift_rows(fault, self.world, self._acting_id(asked.token))
         for fault in hits.delivery:
             effects.damage_delivery(fault, answer)
         return answer

@@ -77,9 +77,10 @@ Handler = Callable[[Call], Answer]
 
 
 def paginate(call: Call, ids: Sequence[int]) -> pages.Page:
-    if call.config.has_cursor and call.value("pagination_type") == "cursor":
-        return pages.by_cursor(ids, call.value("cursor"), call.url)
-    return pages.by_number(ids, pages.page_number(call.value("page")), call.url)
+    is_asked = call.value("pagination_type") == "cursor"
+    if call.config.paging == "cursor" or (is_asked and call.config.paging == "both"):
+        return pages.by_cursor(ids, call.value("cursor") if is_asked else None, call.url)
+    return pages.by_number(ids, pages.page_number(call.value("page")), call.url, cap=call.config.total_cap)
 
 
 def page_answer(page: pages.Page, row: Callable[[int], dict[str, Any]]) -> Answer:

@@ -12,6 +12,9 @@ from bisonsync.sandbox.faults import Fault
 
 DailyStats = Literal["filtered", "whole", "none"]
 """Daily series by mailbox; the same whoever is asked for, as where a filter is not known; or no such route."""
+Paging = Literal["both", "number", "cursor"]
+"""A list is paged by number, or by cursor where that is asked for; an older host knows numbers alone; one under load
+cursors alone: then it drops the number of a page, and tells no total and no last page."""
 Clock = Literal["own", "real"]
 """Its own clock begins at `start` and moves by `advance` alone; else it tells the real time, and advancing by an hour
 means that the hour just past was a busy one."""
@@ -22,6 +25,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "retry_after": get_args(RetryAfter),
     "rate_limit_per": ("instance", "token"),
     "identity_key": ("team", "workspace"),
+    "paging": get_args(Paging),
     "daily_stats": get_args(DailyStats),
     "clock": get_args(Clock),
     "event_types": get_args(EventTypes),
@@ -33,7 +37,7 @@ def _no_latency() -> Mapping[int, float]:
 
 
 _NUMBERS = (
-    *("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag"),
+    *("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag", "total_cap"),
     *("webhook_tries", "webhook_spacing", "webhook_timeout", "webhook_workers"),
 )
 
@@ -66,7 +70,9 @@ class Config:
     identity_key: Literal["team", "workspace"] = "team"
     webhook_secret: bool = False
     switch_lag: int = 0
-    has_cursor: bool = True
+    paging: Paging = "both"
+    total_cap: int = 0
+    """No list counts further by number, nor has more pages (0: none does)."""
     paginate_workspaces: bool = False
     see_all_workspaces: bool = False
     daily_stats: DailyStats = "filtered"

@@ -29,6 +29,7 @@ The world moves:
 * `switch`   the super-admin's user goes to workspace `to`     * `identity` the api token acts in workspace `to`
 * `shift`    after the page was served, `insert` newest and `remove` newest accounts of that workspace
              (with `path` /api/campaigns: campaigns)
+* `turn`     after the page was served, the mood `paging` is `body`: both, number, cursor
 
 The delivery of a webhook goes wrong; `event` chooses the type, `path` where to, `workspace` whose
 

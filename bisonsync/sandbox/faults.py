@@ -19,8 +19,8 @@ Content = Literal["fields", "strings", "no_token"]
 """An object or the rows of a list are wrong in themselves."""
 Scope = Literal["switch", "identity"]
 """Before the request is served, its token acts in another workspace."""
-After = Literal["shift"]
-"""After the page is served, accounts come and go."""
+After = Literal["shift", "turn"]
+"""After the page is served, accounts come and go, or the host turns to another way of paging."""
 Webhooks = Literal["lose", "redeliver", "reorder", "wrap", "reword", "lower_type"]
 """The delivery of an event goes wrong; `path` is that of the URL it goes to, `event` its type."""
 Kind = Instead | Delivery | Rows | Content | Scope | After | Webhooks
@@ -48,8 +48,8 @@ class Fault:
 
     Address: `path` is a prefix (for the kinds of `Rows` and `After`: the sender emails, if not given), `workspace`
     the id of the acting (or named) workspace, `page` and `from_page` the page of a list (a cursor has none).
-    Of the requests that fit, the first `after` are spared and then `times` are hit (None: all; for switch, identity
-    and shift: one), each with probability `rate`.
+    Of the requests that fit, the first `after` are spared and then `times` are hit (None: all; for switch, identity,
+    shift and turn: one), each with probability `rate`.
 
     What the other fields mean depends on the kind: `effects.py` tells.
     """
@@ -88,6 +88,8 @@ class Fault:
             raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(KINDS)}")
         if self.kind in kinds(Scope) and self.to is None:
             raise ValueError(f"fault {self.kind} needs to=WORKSPACE-ID")
+        if self.kind == "turn" and self.body not in ("both", "number", "cursor"):
+            raise ValueError("fault turn needs body=both, number or cursor")
         for f in fields(self):
             if not _has_type(getattr(self, f.name), str(f.type)):
                 raise ValueError(f"{f.name} of a fault is {f.type}, not {getattr(self, f.name)!r}")

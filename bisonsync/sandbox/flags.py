@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from bisonsync.sandbox.config import Clock, Config, EventTypes
+from bisonsync.sandbox.config import Clock, Config, EventTypes, Paging
 from bisonsync.sandbox.faults import Fault, fault_from
 
 
@@ -98,7 +98,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     mood.add_argument("--switch-lag", type=int, default=0, metavar="N", help="a switch shows N requests later")
     mood.add_argument("--paginate-workspaces", action="store_true")
     mood.add_argument("--see-all-workspaces", action="store_true", help="api-user tokens list all workspaces")
-    mood.add_argument("--no-cursor", action="store_true", help="an older host: pagination_type is ignored")
+    mood.add_argument(
+        "--paging",
+        choices=get_args(Paging),
+        default=default.paging,
+        help="number: an older host without cursors; cursor: a host under load, without numbers and totals",
+    )
+    mood.add_argument("--total-cap", type=int, default=0, metavar="N", help="no list counts further (0: none does)")
     mood.add_argument(
         "--daily-stats",
         choices=("filtered", "whole", "none"),
@@ -158,7 +164,8 @@ def config_from(options: argparse.Namespace) -> Config:
         identity_key=options.identity_key,
         webhook_secret=options.webhook_secret,
         switch_lag=options.switch_lag,
-        has_cursor=not options.no_cursor,
+        paging=options.paging,
+        total_cap=options.total_cap,
         paginate_workspaces=options.paginate_workspaces,
         see_all_workspaces=options.see_all_workspaces,
         daily_stats=options.daily_stats,

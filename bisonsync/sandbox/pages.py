@@ -41,8 +41,9 @@ def _numbers(current: int, last: int) -> list[int | None]:
     return [1, 2, None, *range(current - 3, current + 4), None, last - 1, last]
 
 
-def by_number(ids: Sequence[int], current: int, url: str) -> Page:
-    """Cut one numbered page; past the end it is empty and `last_page` stays what it is."""
+def by_number(ids: Sequence[int], current: int, url: str, *, cap: int = 0) -> Page:
+    """Cut one numbered page; past the end, or past a cap, it is empty and `last_page` stays what it is."""
+    ids = ids[:cap] if cap else ids
     total = len(ids)
     last = max(1, -(-total // PER_PAGE))
     chosen = ids[(current - 1) * PER_PAGE : current * PER_PAGE]

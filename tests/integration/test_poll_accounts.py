@@ -299,16 +299,34 @@ def test_f03_a_page_cap_is_read_by_cursor_or_removes_nothing(office: Office) -> 
     office.sandbox.world.remove(gone)
     office.sandbox.add_fault("status", status=422, from_page=4, path="/api/sender-emails")
 
-    office.sandbox.set_moods(has_cursor=False)
+    office.sandbox.set_moods(paging="number")
     without = office.poll()
     kept = office.live()[1]
-    office.sandbox.set_moods(has_cursor=True)
+    office.sandbox.set_moods(paging="both")
     with_cursor = office.poll()
 
     assert without.code == 3
     assert without.workspace(1)["verdict"] == "incomplete"
     assert gone in kept
     assert with_cursor.code == 0
+    assert office.live() == office.truth()
+
+
+def test_f03_a_host_that_tells_no_total_any_more_is_read_by_cursor_or_removes_nothing(office: Office) -> None:
+    office.poll()
+    gone = next(iter(office.sandbox.world.workspaces[1].accounts))
+    office.sandbox.world.remove(gone)
+    office.sandbox.add_fault("turn", page=2, workspace=1, body="cursor")
+    ends_early = office.sandbox.add_fault("meta", path="/api/sender-emails", page=0, set={"next_cursor": None})
+
+    cut_short = office.poll("-w", "1")
+    kept = office.live(1)[1]
+    office.sandbox.clear_faults(ends_early)
+    whole = office.poll()
+
+    assert (cut_short.code, cut_short.workspace(1)["verdict"]) == (3, "incomplete")
+    assert gone in kept
+    assert whole.code == 0
     assert office.live() == office.truth()
 
 

@@ -42,7 +42,7 @@ def test_a_page_is_its_rows_and_counts():
 def test_a_cursor_page_has_no_counts():
     document = {"data": [], "meta": {"path": "x", "per_page": 15, "next_cursor": "abc", "prev_cursor": None}}
 
-    assert judge(answer(body=document)) == Page([], None, None, "abc")
+    assert judge(answer(body=document)) == Page([], None, None, "abc", is_by_cursor=True)
 
 
 @pytest.mark.parametrize("document", [{"data": []}, {"data": [], "meta": None}, {"data": [], "meta": []}])

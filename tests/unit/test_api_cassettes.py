@@ -111,7 +111,7 @@ def test_sender_emails_by_cursor_when_deep_pages_are_refused():
 
 def test_an_older_host_that_refuses_deep_pages_and_has_no_cursor():
     faults = (Fault(kind="status", status=422, from_page=2),)
-    with cassette("sender_emails_without_cursor", **SMALL, faults=faults, has_cursor=False) as host:
+    with cassette("sender_emails_without_cursor", **SMALL, faults=faults, paging="number") as host:
         result = read_list(host.client(), host.token_of(1))
 
     assert not result.is_complete

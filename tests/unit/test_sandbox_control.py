@@ -207,7 +207,8 @@ def test_without_flags_the_config_is_the_default() -> None:
 def test_flags_make_the_world_and_its_moods() -> None:
     world = "--seed 4 --workspaces 3 --accounts 50 --skew 20,0.3 --super-admin-token 5|x"
     mood = "--latency 150ms --jitter 0.05 --workspace-latency 2=2s --rate-limit 100 --retry-after date --switch-lag 1"
-    more = "--identity-key workspace --webhook-secret --no-cursor --paginate-workspaces --rate-limit-per token"
+    more = "--identity-key workspace --webhook-secret --paginate-workspaces --rate-limit-per token"
+    more += " --paging number --total-cap 30"
 
     hooks = "--event-types 13 --no-events --paginate-webhooks --webhook-tries 2 --webhook-spacing 20ms"
     posts = "--webhook-timeout 2s --webhook-workers 4 --deliver-anywhere --clock real --start 2026-08-01T12:00:00+02:00"
@@ -235,7 +236,8 @@ def test_flags_make_the_world_and_its_moods() -> None:
         switch_lag=1,
         identity_key="workspace",
         webhook_secret=True,
-        has_cursor=False,
+        paging="number",
+        total_cap=30,
         paginate_workspaces=True,
         rate_limit_per="token",
         see_all_workspaces=True,

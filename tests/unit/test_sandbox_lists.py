@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from sandbox_asking import CAMPAIGNS, LIST, ask, ids, read, walk
+from sandbox_asking import CAMPAIGNS, LIST, ask, ids, read, walk, walk_by_cursor
 
 from bisonsync.sandbox import Config, Fault
 from bisonsync.sandbox.app import App
@@ -107,9 +107,37 @@ def test_a_word_that_is_no_status_is_refused(app: App) -> None:
 def test_an_older_host_ignores_the_cursor(app: App) -> None:
     assert "next_cursor" in read(ask(app, f"{LIST}?pagination_type=cursor"))["meta"]
 
-    app.config = Config(has_cursor=False)
+    app.config = Config(paging="number")
 
     assert read(ask(app, f"{LIST}?pagination_type=cursor"))["meta"]["total"] == 100
+
+
+def test_a_host_under_load_knows_cursors_alone_and_tells_no_total(app: App) -> None:
+    app.config = Config(paging="cursor")
+
+    answer = read(ask(app, f"{LIST}?page=3"))
+
+    assert [row["id"] for row in answer["data"]] == app.world.workspaces[1].accounts.order()[:15]
+    assert answer["meta"].keys() == {"path", "per_page", "next_cursor", "prev_cursor"}
+    assert walk_by_cursor(app) == app.world.truth()[1]
+
+
+def test_a_host_can_turn_to_another_way_of_paging_after_a_page(app: App) -> None:
+    app.faults.add(Fault(kind="turn", page=2, body="cursor"))
+
+    metas = [read(ask(app, f"{LIST}?page={n}"))["meta"] for n in (1, 2, 3)]
+
+    assert ["total" in meta for meta in metas] == [True, True, False]
+
+
+def test_a_host_can_count_only_so_far_and_go_on_by_cursor(app: App) -> None:
+    app.config = Config(total_cap=30)
+
+    meta = read(ask(app, LIST))["meta"]
+
+    assert (meta["total"], meta["last_page"]) == (30, 2)
+    assert ids(ask(app, f"{LIST}?page=3")) == []
+    assert len(walk_by_cursor(app)) == 100
 
 
 def test_one_mailbox_is_found_by_id_or_address(app: App) -> None:
