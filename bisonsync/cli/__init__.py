@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from bisonsync.cli.options import global_options
 
 _COMMANDS = {
-    "poll-accounts": ("polls", "poll_accounts"),
+    "poll-accounts": ("poll_accounts", "poll_accounts"),
     "pull-events": ("pull", "pull_events"),
     "snapshot-providers": ("snapshots", "snapshot_providers"),
     "rebuild-counters": ("rebuild", "rebuild_counters"),

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, scalar_row
 
+from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store import leases, visits
 from bisonsync.store.db import Connection, is_row_fault, join_by_hashing
@@ -199,6 +200,13 @@ def forget_left_out(conn: Connection, resource: str, instances: Sequence[str], f
     """Forget what was left out by itself of fields that the settings leave out."""
     parameters = {"instances": list(instances), "resource": resource, "fields": list(fields)}
     conn.execute(_Q["forget_left_out_fields"], parameters)
+
+
+def find_recent_read(conn: Connection, key: WorkspaceKey, resource: str, seconds: float) -> datetime | None:
+    """When the last complete read of a list began, if that is less than so long ago."""
+    parameters = {"instance": key.bison_instance, "workspace_id": key.bison_workspace_id, "resource": resource}
+    with conn.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_Q["find_recent_read"], {**parameters, "seconds": seconds}).fetchone()
 
 
 def merge(

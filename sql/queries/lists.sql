@@ -1,3 +1,13 @@
+-- name: find_recent_read
+-- When the last complete read of a list of a workspace began, if that is less than so long ago; locks nothing.
+SELECT s.last_complete_at
+FROM workspace_sync_state AS s
+WHERE
+    s.bison_instance = %(instance)s::text
+    AND s.bison_workspace_id = %(workspace_id)s::bigint
+    AND s.resource = %(resource)s::text
+    AND s.last_complete_at > now() - make_interval(secs => %(seconds)s::double precision);
+
 -- name: judge_shrink
 -- What a complete read says of the live rows that it did not show: which to remove, which to hold back; locks nothing.
 -- Held back is a removal of more than max_shrink of all and more than max_shrink_rows, until a complete read at least

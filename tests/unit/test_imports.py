@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": {"settings", "api", "store", "embedded", "output", "errors", "keys", "run", "clock", "durations"},
     "cli": {
         *("settings", "api", "store", "embedded", "output", "errors", "keys", "run", "clock", "durations"),
-        *("models", "payloads", "queries", "retry", "jobs", "checks", "sandbox", "receiver", "runner"),
+        *("models", "payloads", "queries", "retry", "jobs", "polling", "checks", "sandbox", "receiver", "runner"),
     },
     "__main__": {"cli", "runner", "output"},
 }
