@@ -12,6 +12,8 @@ from bisonsync.cli.options import global_options
 
 _COMMANDS = {
     "poll-accounts": ("poll_accounts", "poll_accounts"),
+    "poll-campaigns": ("poll_campaigns", "poll_campaigns"),
+    "poll-warmup": ("poll_warmup", "poll_warmup"),
     "pull-events": ("pull", "pull_events"),
     "snapshot-providers": ("snapshots", "snapshot_providers"),
     "rebuild-counters": ("rebuild", "rebuild_counters"),

@@ -66,6 +66,22 @@ _JOBS = (
         jitter=timedelta(seconds=20),
     ),
     Job(
+        "poll-campaigns",
+        ("poll-campaigns",),
+        "mirrors the campaigns. Their figures move slower than accounts break.",
+        options=("--skip-if-locked",),
+        jitter=timedelta(seconds=30),
+    ),
+    Job(
+        "poll-warmup",
+        ("poll-warmup",),
+        "reads how warm-up goes, of each workspace every 6 hours: most runs find nothing due, and what failed is tried "
+        "again.",
+        minute=42,
+        options=("--skip-if-locked",),
+        jitter=timedelta(minutes=1),
+    ),
+    Job(
         "replay-webhooks",
         ("replay-webhooks",),
         "applies the deliveries that are due: what failed for a while, and what waited for its workspace. Most runs "

@@ -29,6 +29,8 @@ RESELLERS = {name: name for name in ("CheapInboxes", "Zapmail", "ScaledMail", "M
 # How often each job is meant to run; "health" misses those that do not.
 SCHEDULE = {
     "poll-accounts": timedelta(minutes=3),
+    "poll-campaigns": timedelta(minutes=10),
+    "poll-warmup": timedelta(hours=1),
     "pull-events": timedelta(minutes=15),
     "snapshot-providers": timedelta(hours=1),
     "replay-webhooks": timedelta(minutes=1),

@@ -25,6 +25,8 @@ _SECRETS: tuple[Key, ...] = (
 # Jobs as the ledger names them, whose address to ping may stand in the settings.
 HEARTBEAT_JOBS = (
     "poll-accounts",
+    "poll-campaigns",
+    "poll-warmup",
     "replay-webhooks",
     "pull-events",
     "snapshot-providers",

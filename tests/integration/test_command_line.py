@@ -18,6 +18,8 @@ from bisonsync.sandbox import Sandbox
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ["poll-accounts"],
+    ["poll-campaigns"],
+    ["poll-warmup"],
     ["pull-events"],
     ["snapshot-providers"],
     ["rebuild-counters"],

@@ -25,7 +25,7 @@ from bisonsync.jobs import schedule
 from bisonsync.sandbox import Sandbox
 
 # A timer and a service of each, and what tells of failures.
-JOBS = 8
+JOBS = 10
 UNITS = 2 * JOBS + 1
 ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -1,15 +1,18 @@
-"""A row of the API as poll-accounts takes it: what refuses the row, what is only noted, what is left out."""
+"""A row of the API as a poll takes it: what refuses the row, what is only noted, what is left out."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bisonsync.api.lists import InvalidRow
 from bisonsync.jobs.poll_accounts import read_sender_email
-from bisonsync.models import Mark, SenderEmail, fields_marked
+from bisonsync.jobs.poll_campaigns import read_campaign
+from bisonsync.jobs.poll_warmup import read_warmup
+from bisonsync.models import Campaign, ListRow, Mark, SenderEmail, SenderEmailWarmup, fields_marked
 from bisonsync.polling.rows import RowReader
 
 ROW = {
@@ -21,6 +24,13 @@ ROW = {
     "daily_limit": 20,
     "created_at": "2026-01-02T03:04:05.000000Z",
     "tags": [{"id": 1, "name": "Google", "default": True}],
+}
+
+WINDOW = {"start_date": "2026-11-18", "end_date": "2026-11-28"}
+READ = {
+    SenderEmail: read_sender_email,
+    Campaign: read_campaign,
+    SenderEmailWarmup: partial(read_warmup, window=WINDOW),
 }
 
 
@@ -82,20 +92,40 @@ def test_of_tags_is_taken_what_can_be_read(tags: object, names: list[str] | None
     assert noted == {"tags": tags}
 
 
-@pytest.mark.parametrize("field", sorted(SenderEmail.model_fields.keys() - fields_marked(SenderEmail, Mark.DECIDES)))
-def test_no_field_that_decides_nothing_keeps_a_row_out(field: str) -> None:
-    row, noted = read(**{field: {"odd": "value"}})
+@pytest.mark.parametrize(("model", "field"), [(m, f) for m in READ for f in m.model_fields])
+def test_a_field_that_decides_something_keeps_a_row_out_and_no_other_does(model: type[ListRow], field: str) -> None:
+    row = ROW | {"uuid": "5f0c", field: {"odd": "value"}}
 
-    assert row["id"] == 7
-    assert noted == {field: {"odd": "value"}}
+    taken = READ[model](row)
+
+    if field in fields_marked(model, Mark.DECIDES):
+        assert isinstance(taken, InvalidRow)
+        assert field in taken.message
+        assert taken.row == row
+    else:
+        assert not isinstance(taken, InvalidRow)
+        assert {note.field: note.row[note.field] for note in taken.notes} == {field: {"odd": "value"}}
+        assert json.loads(taken.fields).get(field) in (None, "")
 
 
-@pytest.mark.parametrize("field", sorted(fields_marked(SenderEmail, Mark.DECIDES)))
-def test_every_field_that_decides_something_does(field: str) -> None:
-    taken = read_sender_email(ROW | {field: {"odd": "value"}, "created_at": "0000-00-00 00:00:00"})
+def test_a_campaign_is_stored_by_the_names_of_its_columns_and_tells_no_more_than_it_says() -> None:
+    row = {"id": "3", "name": None, "emails_sent": "7", "opened": None, "tags": None, "updated_at": "x", "odd": 1}
 
-    assert isinstance(taken, InvalidRow)
-    assert field in taken.message
+    taken = read_campaign(row)
+
+    assert not isinstance(taken, InvalidRow)
+    told = {"bison_campaign_id": 3, "name": None, "emails_sent": 7, "extra": {"odd": 1}}
+    assert (taken.id, json.loads(taken.fields)) == (3, told)
+
+
+def test_a_warmup_tells_all_of_its_window_also_what_it_leaves_out() -> None:
+    taken = READ[SenderEmailWarmup]({"id": 3, "email": "sam@example.com", "warmup_score": "85.5", "odd": 1})
+
+    assert not isinstance(taken, InvalidRow)
+    stored = json.loads(taken.fields)
+    assert (stored["bison_account_id"], stored["warmup_score"], stored["extra"]) == (3, 85.5, {"odd": 1})
+    assert (stored["window_start"], stored["window_end"]) == ("2026-11-18", "2026-11-28")
+    assert stored["warmup_emails_sent"] is None
 
 
 def test_what_cannot_be_read_keeps_its_stored_value() -> None:

@@ -53,7 +53,17 @@ def commands(crontab: str) -> dict[str, tuple[str, str]]:
 
 
 WORDS = (
-    *("poll-accounts", "replay-webhooks", "pull-events", "health", "snapshot-providers", "discover", "mint-tokens"),
+    *(
+        "poll-accounts",
+        "poll-campaigns",
+        "poll-warmup",
+        "replay-webhooks",
+        "pull-events",
+        "health",
+        "snapshot-providers",
+        "discover",
+        "mint-tokens",
+    ),
     *("ensure", "prune"),
 )
 
