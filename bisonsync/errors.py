@@ -24,7 +24,8 @@
 from __future__ import annotations
 
 import signal
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 
 class BisonsyncError(Exception):
@@ -110,8 +111,14 @@ class GuardRefused(BisonsyncError):
 
 
 class LeaseBusy(BisonsyncError):
+    """Another run is at work. ``left_out``: what became of each workspace, as the run tells it."""
+
     exit_code = 75
     kind = "lease_busy"
+
+    def __init__(self, message: str, *, hint: str = "", left_out: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.left_out = tuple(left_out)
 
 
 class LeaseLost(LeaseBusy):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bisonsync.cli.options import Command, global_options, group
-from bisonsync.runner import Options, Session, execute, find_workspaces
+from bisonsync.runner import Options, Session, execute
+from bisonsync.runner.selection import find_workspaces
 
 if TYPE_CHECKING:
     from bisonsync.jobs.dashboard import Accounts, Figures, WorkspaceAccounts

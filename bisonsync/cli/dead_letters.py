@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bisonsync.cli.inbox import Event, Full, Limit, event_types, of_workspaces, print_deliveries, show_delivery
 from bisonsync.cli.options import Command, global_options, group
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes, upkeep
 
 if TYPE_CHECKING:
     from bisonsync.run import Result
@@ -114,8 +115,9 @@ def dead_letters_retry(
     def body(session: Session) -> Result:
         from bisonsync.jobs import dead_letters as job
 
-        return session.alone(
-            lambda run: job.retry(run, _fit(session, event, ids), upkeep=session.write_webhook_settings)
+        return scopes.alone(
+            session,
+            lambda run: job.retry(run, _fit(session, event, ids), upkeep=partial(upkeep.write_settings, session)),
         )
 
     execute(options, "dead-letters-retry", body, counts=RETRY_COUNTS)
@@ -151,8 +153,8 @@ def dead_letters_discard(
 
         kinds = ("mismatch",) if mismatch else ("dead",) if every else job.LETTERS
         said = f"discarded by {_user()}: {reason.strip()}"
-        return session.alone(
-            lambda run: job.discard(run, replace(_fit(session, event, ids), statuses=kinds), reason=said)
+        return scopes.alone(
+            session, lambda run: job.discard(run, replace(_fit(session, event, ids), statuses=kinds), reason=said)
         )
 
     execute(options, "dead-letters-discard", body, counts=("discarded",))

@@ -12,11 +12,13 @@ import typer
 
 from bisonsync.cli.options import Command, single
 from bisonsync.keys import WorkspaceKey
-from bisonsync.runner import Options, Session, leave
+from bisonsync.runner import Options, Session, execute
+from bisonsync.runner.report import JobEnding
 
 if TYPE_CHECKING:
     from bisonsync.checks.check import CheckResult, Look, State
     from bisonsync.errors import DatabaseError
+    from bisonsync.output import Output
     from bisonsync.run import Problem, Result
     from bisonsync.store.alert_file import AlertFile
 
@@ -99,52 +101,47 @@ def _execute(
         except ValueError as error:
             raise typer.BadParameter(f"{text!r}: {error}", param_hint="--threshold") from None
         flags.setdefault(check, {})[name] = value
-    session = HealthSession(options, JOB, is_alerting=alert, as_nagios=nagios)
-    code = _EXIT_CODES["UNKNOWN"]
-    try:
-        code = session.report(session.carry_out(lambda _: look(session, names, flags)))
-    except Exception:  # a traceback's own exit code would be WARNING
-        traceback.print_exc()
-    finally:
-        leave(code)
+    ending = HealthEnding(is_alerting=alert, as_nagios=nagios)
+    execute(options, JOB, lambda session: look(session, ending, names, flags), ending=ending)
 
 
-class HealthSession(Session):
-    """A session that ends with a state and a plugin's exit code instead of a verdict."""
+class HealthEnding(JobEnding):
+    """Ends with a state and a plugin's exit code instead of a verdict."""
 
-    def __init__(self, options: Options, job: str, *, is_alerting: bool, as_nagios: bool) -> None:
-        super().__init__(options, job)
+    bug_code = _EXIT_CODES["UNKNOWN"]
+
+    def __init__(self, *, is_alerting: bool, as_nagios: bool) -> None:
+        super().__init__()
         self.is_alerting = is_alerting
         self.as_nagios = as_nagios
         self.state: State = "UNKNOWN"
         self.checks: tuple[CheckResult, ...] = ()
 
-    def judge(self, result: Result) -> tuple[int, str]:
+    def judge(self, session: Session, result: Result) -> tuple[int, str]:
         """What could not be looked at is UNKNOWN, whatever the reason; what was seen to be CRITICAL stays so."""
         if any(problem.exit_code for problem in result.problems) and self.state != "CRITICAL":
             self.state = "UNKNOWN"
         return _EXIT_CODES[self.state], "UNKNOWN" if self.state == "not in use" else self.state
 
-    @property
-    def is_asked_for(self) -> bool:
+    def may_go_unread(self, session: Session) -> bool:
         """What was seen stands in the exit code, whoever reads of it."""
-        return False
+        return True
 
     def ledger_status(self, verdict: str, result: Result) -> str:
         """The job is done when it has looked, whatever it saw."""
         return "failed" if any(problem.exit_code for problem in result.problems) else "success"
 
-    def heartbeat_code(self, code: int, result: Result) -> int:
+    def ping_code(self, code: int, result: Result) -> int:
         """The watcher waits for silence; what was seen is told by the alerts."""
         return code if any(problem.exit_code for problem in result.problems) else 0
 
-    def print_result(self, result: Result, problems: Sequence[Problem], verdict: str) -> None:
+    def print_result(self, session: Session, result: Result, verdict: str) -> None:
         """The object of --json, the line of --nagios, or the table."""
-        output = self.output
+        output, problems = session.output, result.all_problems
         if output.as_json:
             # Programs rely on the list, also when what came after the look has failed.
             checks = {"checks": [check_json(check) for check in self.checks]}
-            super().print_result(replace(result, details=checks), problems, verdict)
+            super().print_result(session, replace(result, details=checks), verdict)
         elif self.as_nagios:
             from bisonsync.checks.nagios import status_line
 
@@ -153,23 +150,23 @@ class HealthSession(Session):
             output.text(status_line(self.state, self.checks, reason))
         else:
             if not output.quiet and self.checks:
-                _print_table(self)
-            elif self.checks and not (self.is_alerting and self.settings.alerts.slack_webhook_url):
+                _print_table(output, self.state, self.checks)
+            elif self.checks and not (self.is_alerting and session.settings.alerts.slack_webhook_url):
                 # Cron mails it, where no message of Slack tells it.
                 told = [check for check in self.checks if check.state not in ("OK", "not in use")]
                 output.problems([(f"{check.name} {check.state}: {_sum_up(check)}", check.hint, None) for check in told])
             output.problems([(problem.message, problem.hint, problem.workspace) for problem in problems])
 
 
-def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
+def look(session: Session, ending: HealthEnding, names: Sequence[str], flags: dict[str, dict[str, str]]) -> Result:
     """Look, and keep book of it where messages are sent."""
     from bisonsync.errors import DatabaseError
     from bisonsync.run import Problem, Result
 
     session.wait_for_jitter()
-    is_alerting = session.is_alerting and not session.options.dry_run
+    is_alerting = ending.is_alerting and not session.options.dry_run
     try:
-        given, results = _look(session, names, flags, is_alerting=is_alerting)
+        given, results = _look(session, ending, names, flags, is_alerting=is_alerting)
     except DatabaseError as error:
         if not is_alerting:
             raise
@@ -192,24 +189,25 @@ def look(session: HealthSession, names: Sequence[str], flags: dict[str, dict[str
 
 
 def _look(
-    session: HealthSession, names: Sequence[str], flags: dict[str, dict[str, str]], *, is_alerting: bool
+    session: Session, ending: HealthEnding, names: Sequence[str], flags: dict[str, dict[str, str]], *, is_alerting: bool
 ) -> tuple[Look, tuple[CheckResult, ...]]:
     from bisonsync.jobs import health as job
 
     write_error = _open_ledger(session) if is_alerting else None
     given = _make_look(session, flags, write_error)
     results = job.run(given, names, on_bug=lambda _: traceback.print_exc())
-    session.state = job.overall(results)
-    session.checks = results
+    ending.state = job.overall(results)
+    ending.checks = results
     return given, results
 
 
-def _open_ledger(session: HealthSession) -> DatabaseError | None:
+def _open_ledger(session: Session) -> DatabaseError | None:
     """Open the ledger row; why there is none. A database that no job can use is what the look is to tell of."""
     from bisonsync.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
+    from bisonsync.runner import ledger
 
     try:
-        session.open_ledger()
+        ledger.open_run(session)
     except DatabaseUnavailable:
         raise
     except SchemaMismatch:
@@ -221,7 +219,7 @@ def _open_ledger(session: HealthSession) -> DatabaseError | None:
 
 
 def _alert(
-    session: HealthSession, look: Look, results: tuple[CheckResult, ...]
+    session: Session, look: Look, results: tuple[CheckResult, ...]
 ) -> tuple[dict[str, int], tuple[Problem, ...]]:
     """Keep book of what is wrong, and send what is due. What cannot be sent fails nothing: it is kept."""
     from bisonsync.checks.writes import is_refusal, refused, unreachable
@@ -255,7 +253,7 @@ def _alert(
 
 
 def _alert_without_book(
-    session: HealthSession, results: tuple[CheckResult, ...], *, can_read: bool
+    session: Session, results: tuple[CheckResult, ...], *, can_read: bool
 ) -> tuple[dict[str, int], tuple[Problem, ...]]:
     """Send what is due though the database does not take it into the book."""
     from bisonsync.cli.alerts import alert_policy, slack_sender
@@ -281,7 +279,7 @@ def _alert_without_book(
     return sent, report.problems
 
 
-def _alert_file(session: HealthSession) -> AlertFile:
+def _alert_file(session: Session) -> AlertFile:
     """Where this host remembers what it told while no book was kept."""
     import os
 
@@ -290,7 +288,7 @@ def _alert_file(session: HealthSession) -> AlertFile:
     return AlertFile(state_folders(os.environ), file_name(session.sources.database_url(), os.environ))
 
 
-def _make_look(session: HealthSession, flags: dict[str, dict[str, str]], write_error: DatabaseError | None) -> Look:
+def _make_look(session: Session, flags: dict[str, dict[str, str]], write_error: DatabaseError | None) -> Look:
     from bisonsync.checks.check import Look
     from bisonsync.checks.limits import merge_limits
     from bisonsync.store import health, migrations
@@ -341,9 +339,8 @@ def check_json(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def _print_table(session: HealthSession) -> None:
+def _print_table(output: Output, state: State, results: Sequence[CheckResult]) -> None:
     """Every check a line; of those that are not OK what was found and what to do."""
-    output, results = session.output, session.checks
     if output.on_terminal:
         rows = [[result.name, result.state, _seen(result)] for result in results]
         output.table(["check", "state", "what was seen"], rows)
@@ -352,8 +349,8 @@ def _print_table(session: HealthSession) -> None:
         columns = ["check", "state", "value", "detail", "hint", "caused_by"]
         output.table(columns, [_cells(result) for result in results])
     states = [result.state for result in results]
-    seen = [f"{states.count(state)} {state}" for state in ("CRITICAL", "UNKNOWN", "WARNING", "OK", "not in use")]
-    output.text(f"health: {session.state}: {', '.join(text for text in seen if not text.startswith('0 '))}")
+    seen = [f"{states.count(one)} {one}" for one in ("CRITICAL", "UNKNOWN", "WARNING", "OK", "not in use")]
+    output.text(f"health: {state}: {', '.join(text for text in seen if not text.startswith('0 '))}")
 
 
 def _cells(result: CheckResult) -> list[str]:

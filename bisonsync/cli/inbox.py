@@ -164,7 +164,7 @@ def of_workspaces(session: Session) -> dict[str, Any]:
 
     Raises ConfigError for a name that fits none or several.
     """
-    from bisonsync.runner import find_workspaces
+    from bisonsync.runner.selection import find_workspaces
     from bisonsync.store import registry
 
     options = session.options

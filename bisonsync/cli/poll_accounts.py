@@ -8,7 +8,7 @@ import typer
 
 from bisonsync.cli.list_polls import list_counts, list_policy
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes
 
 if TYPE_CHECKING:
     from bisonsync.run import Result, WorkspacesRun
@@ -47,7 +47,7 @@ def _poll_accounts(
     execute(
         options,
         "poll-accounts",
-        lambda session: session.over_workspaces(lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
         counts=list_counts("accounts"),
     )
 

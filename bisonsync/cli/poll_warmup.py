@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bisonsync.cli.list_polls import list_counts, list_policy
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes
 
 if TYPE_CHECKING:
     from bisonsync.run import Result, WorkspacesRun
@@ -32,7 +32,7 @@ def _poll_warmup(options: Options) -> None:
     execute(
         options,
         "poll-warmup",
-        lambda session: session.over_workspaces(lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
         counts=list_counts("accounts"),
     )
 

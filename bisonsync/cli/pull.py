@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes
 
 if TYPE_CHECKING:
     from bisonsync.jobs.pull_events import Policy
@@ -54,7 +54,7 @@ def _pull_events(options: Options) -> None:
     execute(
         options,
         "pull-events",
-        lambda session: session.over_workspaces(lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
         counts=PULL_COUNTS,
     )
 

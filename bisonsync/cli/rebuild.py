@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute, find_workspaces
+from bisonsync.runner import Options, Session, execute, scopes
+from bisonsync.runner.selection import find_workspaces
 
 if TYPE_CHECKING:
     from bisonsync.jobs.rebuild_counters import Choice
@@ -49,13 +50,14 @@ def _rebuild_counters(
 
         if diff_only:
             # A proof that leaves no trace, and waits for nobody.
-            return session.over_workspaces(
+            return scopes.over_workspaces(
+                session,
                 lambda run: job.compare(run, _choice(session, first, last)),
                 pick=find_workspaces,
                 leased=False,
                 in_ledger=False,
             )
-        return session.alone(lambda run: job.rebuild(run, _choice(session, first, last)))
+        return scopes.alone(session, lambda run: job.rebuild(run, _choice(session, first, last)))
 
     execute(options, "rebuild-counters", body, counts=REBUILD_COUNTS)
 

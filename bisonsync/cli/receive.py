@@ -10,7 +10,7 @@ import typer
 
 from bisonsync.cli.options import single
 from bisonsync.keys import WorkspaceKey
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, upkeep
 
 if TYPE_CHECKING:
     from bisonsync.clock import Clock
@@ -168,14 +168,8 @@ def _warn_of_upkeep(lines: Lines, error: DatabaseError) -> None:
 
 
 def _keep_up(session: Session, lines: Lines) -> None:
-    """What every door of the inbox does: the settings that its rules need, and the partitions of the days to come.
-
-    Raises DatabaseError; for partitions only where today has no place.
-    """
-    from bisonsync.store import partitions
-
-    session.bookkeeping.run(session.write_webhook_settings)
-    ahead = partitions.make_days(partitions.briefly(session.bookkeeping))
+    """What every door of the inbox does. Raises DatabaseError; for partitions only where today has no place."""
+    ahead = upkeep.keep_up(session)
     if ahead.warning:
         lines.say(ahead.warning, level="warning")
 

@@ -7,6 +7,7 @@ import stat
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -14,7 +15,8 @@ import typer
 
 from bisonsync.cli.options import single
 from bisonsync.errors import UsageError
-from bisonsync.runner import Options, Session, execute, find_workspaces
+from bisonsync.runner import Options, Session, execute, scopes, upkeep
+from bisonsync.runner.selection import find_workspaces
 
 if TYPE_CHECKING:
     from bisonsync.jobs.replay_webhooks import Choice, Limits
@@ -127,12 +129,12 @@ def _replay_log(session: Session, asked: _Asked, limits: Limits, *, is_all: bool
             run,
             wanted,
             limits,
-            upkeep=session.write_webhook_settings,
+            upkeep=partial(upkeep.write_settings, session),
             tell=lambda text: _tell(session, text),
             may_be_all=is_all,
         )
 
-    return session.alone(work)
+    return scopes.alone(session, work)
 
 
 def _replay_file(session: Session, name: str, asked: _Asked, limits: Limits, *, is_all: bool) -> Result:
@@ -146,16 +148,17 @@ def _replay_file(session: Session, name: str, asked: _Asked, limits: Limits, *, 
     _give_time(session)
     with _open(name) as stream:
         received_at = _written_at(stream, session.clock.now())
-        return session.alone(
+        return scopes.alone(
+            session,
             lambda run: job.replay_file(
                 run,
                 stream,
                 limits,
                 received_at=received_at,
                 keep_bodies=session.settings.webhooks.store_bodies,
-                upkeep=session.write_webhook_settings,
+                upkeep=partial(upkeep.write_settings, session),
                 tell=lambda text: _tell(session, text),
-            )
+            ),
         )
 
 

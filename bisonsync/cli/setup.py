@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bisonsync.cli.options import Command, global_options, group, single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, upkeep
 
 if TYPE_CHECKING:
     from bisonsync.run import Problem, Result
@@ -70,10 +71,6 @@ def migrate_status(options: Options) -> None:
     _migrate(options, "status")
 
 
-# What the rules for webhook deliveries, which are functions of the database, need of the settings.
-_FOR_DELIVERIES = ("instances", "reporting_timezone", "webhooks")
-
-
 def _migrate(options: Options, action: str) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import migrate as job
@@ -82,8 +79,8 @@ def _migrate(options: Options, action: str) -> None:
         wanted = "plan" if options.dry_run and action == "up" else action
         readers: Any = session.access_readers
         done = getattr(job, wanted)(session.db, readers=readers)
-        if wanted == "up" and any(key[0] in _FOR_DELIVERIES for key in session.sources.entries):
-            session.db.run(session.write_webhook_settings)
+        if wanted == "up" and upkeep.is_set(session):
+            session.db.run(partial(upkeep.write_settings, session))
         lines = [
             *(f"applied  {name}" for name in done.applied if wanted != "plan"),
             *(f"pending  {name}" for name in done.pending),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes
 
 if TYPE_CHECKING:
     from bisonsync.jobs.snapshot_providers import Fill
@@ -67,7 +67,7 @@ def _snapshot_providers(
 
         policy = job.Policy(zone=session.settings.reporting_timezone, force=force, on=day)
         fill = _fill_gaps(session) if fill_gaps else None
-        return session.over_workspaces(lambda run: job.run(run, policy, fill))
+        return scopes.over_workspaces(session, lambda run: job.run(run, policy, fill))
 
     execute(options, "snapshot-providers", body, counts=SNAPSHOT_COUNTS, is_part=day is not None)
 

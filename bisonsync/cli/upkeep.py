@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bisonsync.cli.options import single
-from bisonsync.runner import Options, Session, execute
+from bisonsync.runner import Options, Session, execute, scopes
 
 if TYPE_CHECKING:
     from bisonsync.run import Result
@@ -58,7 +58,7 @@ def _prune(options: Options) -> None:
             )
         settings = session.settings
         policy = job.Policy(settings.retention_days, settings.reporting_timezone)
-        return session.alone(lambda run: job.run(run, policy))
+        return scopes.alone(session, lambda run: job.run(run, policy))
 
     execute(options, "prune", body, counts=PRUNE_COUNTS)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisonsync.cli.options import Command, global_options, group, seconds
-from bisonsync.runner import Options, Session, choose, execute, find_workspaces
+from bisonsync.runner import Options, Session, execute, scopes
+from bisonsync.runner.selection import choose, find_workspaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,8 +78,8 @@ def list_(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import webhooks as job
 
-        result = session.over_workspaces(
-            lambda run: job.list_webhooks(run, _wanted(session)), leased=False, in_ledger=False
+        result = scopes.over_workspaces(
+            session, lambda run: job.list_webhooks(run, _wanted(session)), leased=False, in_ledger=False
         )
         session.output.table(
             ["workspace", "id", "kind", "name", "address", "events", "note"],
@@ -187,7 +188,7 @@ def remove(
             )
         if options.workspaces and every:
             raise UsageError("-w and --all contradict each other", hint="give one of them")
-        return session.over_workspaces(lambda run: body(run, _wanted(session)), pick=pick)
+        return scopes.over_workspaces(session, lambda run: body(run, _wanted(session)), pick=pick)
 
     execute(options, "webhooks-remove", guarded)
 
@@ -196,7 +197,7 @@ def _execute(
     options: Options, command: str, body: Callable[[WorkspacesRun, Wanted], Result], *, leased: bool = True
 ) -> None:
     def over(session: Session) -> Result:
-        return session.over_workspaces(lambda run: body(run, _wanted(session)), leased=leased)
+        return scopes.over_workspaces(session, lambda run: body(run, _wanted(session)), leased=leased)
 
     execute(options, f"webhooks-{command}", over)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisonsync.cli.options import Command, global_options, group
-from bisonsync.runner import Options, Session, choose, execute, find_workspaces
+from bisonsync.runner import Options, Session, execute, scopes
+from bisonsync.runner.selection import choose, find_workspaces
 
 if TYPE_CHECKING:
     from bisonsync.run import Result, SetupRun
@@ -45,7 +46,7 @@ def discover(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import workspaces as job
 
-        return session.over_instances(job.discover)
+        return scopes.over_instances(session, job.discover)
 
     execute(options, "workspaces-discover", body)
 
@@ -66,7 +67,10 @@ def mint_tokens(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import workspaces as job
 
-        return session.over_instances(lambda run: job.mint_tokens(run, session.lease_workspaces(_chosen(session))))
+        def mint(run: SetupRun) -> Result:
+            return scopes.with_leases(session, _chosen(session), lambda rows: job.mint_tokens(run, rows))
+
+        return scopes.over_instances(session, mint)
 
     execute(options, "workspaces-mint-tokens", body)
 
@@ -84,7 +88,7 @@ def verify(options: Options) -> None:
     def body(session: Session) -> Result:
         from bisonsync.jobs import workspaces as job
 
-        result = session.over_instances(lambda run: job.verify(run, _chosen(session)))
+        result = scopes.over_instances(session, lambda run: job.verify(run, _chosen(session)))
         rows = [[token["workspace"], token["state"]] for token in result.details["tokens"]]
         if not options.quiet:
             session.output.table(["workspace", "token"], rows)
@@ -177,7 +181,7 @@ def add(
                 )
             return job.add(run, instances[0], workspace_id, name=name, token=token)
 
-        return session.over_instances(work)
+        return scopes.over_instances(session, work)
 
     execute(options, "workspaces-add", body)
 
@@ -215,7 +219,7 @@ def _switch(options: Options, names: list[str], *, active: bool) -> None:
         from bisonsync.jobs import workspaces as job
 
         rows = find_workspaces(_registered(session), names, options.instances)
-        return job.set_active(session.setup_run(), rows, active=active)
+        return job.set_active(scopes.setup_run(session), rows, active=active)
 
     execute(options, "workspaces-enable" if active else "workspaces-disable", body)
 

@@ -60,10 +60,10 @@ class Holder:
         return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
     def __str__(self) -> str:
-        age = "" if self.age_seconds is None else f", since {self.age_seconds:.0f} s"
+        age = "" if self.age_seconds is None else f", started {self.age_seconds:.0f} s ago"
         return (
-            f"pid {self.pid} on {self.host} (run {self.holder}{age}, last sign of life "
-            f"{self.heartbeat_age_seconds:.0f} s ago, lease ends in {max(0.0, self.expires_in_seconds):.0f} s)"
+            f"pid {self.pid} on {self.host} (run {self.holder}{age}; lease renewed "
+            f"{self.heartbeat_age_seconds:.0f} s ago, expires in {max(0.0, self.expires_in_seconds):.0f} s)"
         )
 
 

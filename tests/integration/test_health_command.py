@@ -19,9 +19,9 @@ from terminal import at_terminal
 
 from bisonsync.checks import NAMES, find_check
 from bisonsync.checks.limits import merge_limits
-from bisonsync.cli.health import HealthSession, look
+from bisonsync.cli.health import HealthEnding, look
 from bisonsync.errors import ConfigError, DatabaseUnavailable
-from bisonsync.runner import Options
+from bisonsync.runner import Options, Session
 from bisonsync.sandbox import Sandbox
 
 pytestmark = pytest.mark.stock
@@ -164,11 +164,11 @@ def test_a_jitter_is_waited_for_before_the_look(monkeypatch: pytest.MonkeyPatch)
     slept: list[float] = []
     monkeypatch.setattr("socket.gethostname", lambda: "one")
     monkeypatch.setenv("BISONSYNC_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
-    session = HealthSession(Options(jitter_seconds=36_000.0), "health", is_alerting=False, as_nagios=False)
+    session = Session(Options(jitter_seconds=36_000.0), "health")
     monkeypatch.setattr(session.clock, "sleep", slept.append)
 
     with pytest.raises(DatabaseUnavailable):
-        look(session, ["clock"], {})
+        look(session, HealthEnding(is_alerting=False, as_nagios=False), ["clock"], {})
 
     # More than any wait for a database.
     assert slept[0] > 600

@@ -281,7 +281,7 @@ def test_a_silent_watcher_costs_seconds_and_a_warning(office: Office, watcher: W
 
     assert (outcome.code, outcome.stdout) == (0, "")
     error = f"no answer from {watcher.origin.removeprefix('http://')} in time"
-    assert outcome.stderr == f"warning: the dead-man ping for the end of poll-accounts failed: {error}\n"
+    assert outcome.stderr == f"warning: the end ping of poll-accounts failed: {error}\n"
     assert watcher.told == ["/start", "", ""]
     assert rows(office) == [("poll-accounts", True, False, error)]
 
@@ -298,7 +298,7 @@ def test_nobody_at_the_address_is_a_warning_with_its_host_alone(office: Office, 
     assert outcome.code == 0
     assert outcome.document["errors"] == []
     tried = f"no connection to 127.0.0.1:{taken_port}: "
-    assert outcome.stderr.startswith(f"warning: the dead-man ping for the end of poll-accounts failed: {tried}")
+    assert outcome.stderr.startswith(f"warning: the end ping of poll-accounts failed: {tried}")
     kept = [row for table in ("heartbeats", "email_sync_logs") for row in office.conn.execute(f"TABLE {table}")]
     assert len(kept) == 2
     for text in (outcome.stdout, outcome.stderr, str(kept)):
@@ -324,7 +324,7 @@ def test_a_watcher_that_does_not_know_us_is_a_warning(office: Office, watcher: W
     outcome = office.run("poll-accounts", "--heartbeat-url-file", str(address))
 
     assert outcome.code == 0
-    assert outcome.stderr == "warning: the dead-man ping for the end of poll-accounts failed: HTTP 404\n"
+    assert outcome.stderr == "warning: the end ping of poll-accounts failed: HTTP 404\n"
     assert watcher.told == ["/start", "", "/start", ""]
     assert rows(office) == [("poll-accounts", True, True, "HTTP 404")]
 
@@ -334,7 +334,7 @@ def test_a_begin_that_did_not_arrive_is_a_warning(office: Office, watcher: Watch
 
     outcome = office.run("poll-accounts", "--heartbeat-url-file", str(address))
 
-    assert outcome.stderr == "warning: the dead-man ping for the begin of poll-accounts failed: HTTP 500\n"
+    assert outcome.stderr == "warning: the start ping of poll-accounts failed: HTTP 500\n"
     assert rows(office) == [("poll-accounts", True, True, None)]
 
 

@@ -88,7 +88,7 @@ def test_f23_of_two_runs_one_works_and_the_other_says_who(stage: Scene) -> None:
     assert (second.returncode, document["verdict"]) == (75, "skipped")
     (error,) = document["errors"]
     assert error["kind"] == "lease_busy"
-    for part in (f"pid {first.pid} on {socket.gethostname()}", f"run {first_run}, since ", "last sign of life"):
+    for part in (f"pid {first.pid} on {socket.gethostname()}", f"run {first_run}, started ", "lease renewed "):
         assert part in error["message"]
     assert [(one["id"], one["verdict"]) for one in document["workspaces"]] == [(n, "skipped") for n in stage.workspaces]
     assert all(f"pid {first.pid}" in one["error"] for one in document["workspaces"])
@@ -219,7 +219,7 @@ def test_f23_leases_of_another_host_are_taken_over_only_when_they_expire(stage: 
 
     assert early.returncode == 75
     assert "pid 4711 on elsewhere.example.com" in early.stderr
-    assert f"run {other}, since 4" in early.stderr
+    assert f"run {other}, started 4" in early.stderr
     assert still_open == [other]
     assert late.returncode == 0
     assert stage.picture().live == stage.truth()

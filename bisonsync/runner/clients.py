@@ -1,0 +1,70 @@
+"""The conversation with an instance, within the rate budget that all hosts share in the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bisonsync import __version__
+from bisonsync.errors import DatabaseError, DatabaseUnavailable
+from bisonsync.runner.session import Session
+
+if TYPE_CHECKING:
+    from bisonsync.api.budget import Grant
+    from bisonsync.api.client import InstanceClient
+    from bisonsync.settings.models import Instance
+
+# A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
+BUDGET_BLOCK_PER_LANE = 3
+
+
+def open_client(session: Session, name: str, instance: Instance, *, deadline: float) -> InstanceClient:
+    """Begin the conversation with one instance; it is closed with the run."""
+    from bisonsync.api.budget import Grant, RateBudget
+    from bisonsync.api.client import InstanceClient
+    from bisonsync.api.http import Http
+    from bisonsync.store import budgets
+
+    polling = session.settings.polling
+    locked_out: list[DatabaseError] = []
+
+    def take(wanted: int) -> Grant:
+        rate = instance.requests_per_minute
+        # Every request asks: they must not wait for the same lock one after another.
+        if locked_out:
+            raise locked_out[0]
+        try:
+            taken = session.bookkeeping.run(
+                lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
+            )
+        except DatabaseUnavailable:
+            raise
+        except DatabaseError as error:
+            locked_out.append(error)
+            raise
+        return Grant(taken.tokens, taken.wait_seconds, taken.is_blocked)
+
+    budget = RateBudget(
+        take,
+        lambda tokens: session.bookkeeping.run(lambda conn: budgets.give_back(conn, name, tokens)),
+        lambda seconds: session.bookkeeping.run(lambda conn: budgets.block(conn, name, seconds)),
+        clock=session.clock,
+        block_size=min(BUDGET_BLOCK_PER_LANE * instance.concurrency, instance.requests_per_minute),
+    )
+    http = Http(
+        instance.base_url,
+        user_agent=f"bisonsync/{__version__}",
+        connect_timeout_seconds=polling.connect_timeout.total_seconds(),
+        read_timeout_seconds=polling.read_timeout.total_seconds(),
+        monotonic=session.clock.monotonic,
+    )
+    client = InstanceClient(
+        name,
+        http,
+        budget,
+        clock=session.clock,
+        deadline=deadline,
+        attempts=polling.retry_attempts,
+        failures_before_giving_up=polling.failures_before_giving_up,
+    )
+    session.clients.append(client)
+    return client
