@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from uuid import UUID
 
 from bisonsync.errors import BisonsyncError, Stopped
@@ -184,14 +185,27 @@ class Run:
     progress: Callable[[str, int, int], None]
 
 
+class Claim(Protocol):
+    """The next workspaces of an instance to work on: up to ``count``, of those in ``among`` if that is given.
+
+    Empty when nothing is left for this run; never raises.
+    """
+
+    def __call__(
+        self, instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /
+    ) -> tuple[WorkspaceRow, ...]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkspacesRun(Run):
     """A run over workspaces."""
 
-    #: Those to work on.
+    #: Those to work on; those that may be claimed, where the run shares them with other hosts.
     workspaces: tuple[WorkspaceRow, ...]
-    #: The lease of each; none in a dry run, and where nothing of a workspace is written.
+    #: The lease of each, live: it grows with what is claimed. None in a dry run, and where nothing of it is written.
     leases: Mapping[WorkspaceKey, Lease]
+    #: The way to the next ones, each of which is handed out once.
+    claim: Claim
     #: The conversation with each instance that is in the settings.
     clients: Mapping[str, InstanceClient]
     #: How many requests may be under way at a time, by instance.

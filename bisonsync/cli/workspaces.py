@@ -68,7 +68,7 @@ def mint_tokens(options: Options) -> None:
         from bisonsync.jobs import workspaces as job
 
         def mint(run: SetupRun) -> Result:
-            return scopes.with_leases(session, _chosen(session), lambda rows: job.mint_tokens(run, rows))
+            return scopes.with_leases(session, _chosen(session), lambda rows, _: job.mint_tokens(run, rows))
 
         return scopes.over_instances(session, mint)
 

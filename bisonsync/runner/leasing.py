@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bisonsync.clock import SystemClock
 from bisonsync.errors import BisonsyncError, DatabaseError, LeaseBusy
 from bisonsync.keys import WorkspaceKey
-from bisonsync.run import Problem, Result, WorkspaceOutcome
+from bisonsync.run import WorkspaceOutcome
+from bisonsync.runner.left_out import LET_IT_END, all_busy, failed, held_by, skipped
 from bisonsync.runner.session import Session
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 RENEWALS_PER_TTL = 4
 LOCK_POLL_SECONDS = 0.5
-MAX_HOLDERS_NAMED = 3
 # Stands for the job itself where it works on no workspace.
 NO_WORKSPACE = WorkspaceKey("", 0)
-_HINT = "let it end, or wait for it with --lock-wait 2m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,9 @@ class LeaseKeeper:
         if error is None:
             held |= self._take(job, locked)
         left_out = tuple(
-            failed(row, error) if error is not None and row.key in locked else skipped(row, holders.get(row.key))
+            failed(row, error)
+            if error is not None and row.key in locked
+            else skipped(row, held_by(holders.get(row.key)))
             for row in rows
             if row.key not in held
         )
@@ -76,14 +77,34 @@ class LeaseKeeper:
         holder = self.holders(job).get(NO_WORKSPACE)
         if holder is None and (error := self.wait_for_locks(job, [NO_WORKSPACE])) is not None:
             raise error
-        raise LeaseBusy(f"{job} is at work already, {_held_by(holder)}", hint=_HINT)
+        raise LeaseBusy(f"{job} is at work already, {held_by(holder)}", hint=LET_IT_END)
+
+    def claim(self, job: str, resource: str, keys: Iterable[WorkspaceKey], count: int) -> list[Lease]:
+        """Take up to ``count`` of those that are free and whose list nobody tried to read since this process began."""
+        from bisonsync.store import leases
+
+        session = self._session
+
+        def work(conn: Connection) -> list[Lease]:
+            unread = leases.Unread(resource, session.elapsed_seconds)
+            ttl_seconds = session.lease_ttl_seconds
+            return leases.claim(conn, job, keys, count, unread, run_id=session.run_id, ttl_seconds=ttl_seconds)
+
+        return self._kept(session.bookkeeping.run(work))
+
+    def list_read(self, resource: str, keys: Iterable[WorkspaceKey]) -> set[WorkspaceKey]:
+        """Those whose list somebody tried to read since this process began."""
+        from bisonsync.store import leases
+
+        unread = leases.Unread(resource, self._session.elapsed_seconds)
+        return self._session.bookkeeping.run(lambda conn: leases.list_read(conn, keys, unread))
 
     def holders(self, job: str) -> dict[WorkspaceKey, Holder]:
-        """Who holds which lease of a job."""
+        """Which lease of a job another run holds; not those of a process that is known to be dead."""
         from bisonsync.store import leases
 
         listed = self._session.bookkeeping.run(lambda conn: leases.list_holders(conn, job))
-        return {holder.key: holder for holder in listed}
+        return {one.key: one for one in listed if one.holder != self._session.run_id and not one.is_dead}
 
     def wait_for_locks(self, job: str, keys: Sequence[WorkspaceKey]) -> DatabaseError | None:
         """Wait for the end of the transactions that keep leases locked; the error naming them if it does not come."""
@@ -115,11 +136,13 @@ class LeaseKeeper:
         def work(conn: Connection) -> list[Lease]:
             return leases.take(conn, job, wanted, run_id=session.run_id, ttl_seconds=session.lease_ttl_seconds)
 
-        taken = session.bookkeeping.run(work)
+        return {lease.key: lease for lease in self._kept(session.bookkeeping.run(work))}
+
+    def _kept(self, taken: list[Lease]) -> list[Lease]:
         if taken and not self._is_renewing:
             self._is_renewing = True
             self._start_renewing()
-        return {lease.key: lease for lease in taken}
+        return taken
 
     def _start_renewing(self) -> None:
         from bisonsync.store import leases
@@ -137,41 +160,3 @@ class LeaseKeeper:
                     session.output.log(f"the leases could not be renewed: {error.message}", level="warning")
 
         threading.Thread(target=renew, name="renewal", daemon=True).start()
-
-
-def skipped(row: WorkspaceRow, holder: Holder | None) -> WorkspaceOutcome:
-    """The outcome of a workspace that another run has."""
-    return WorkspaceOutcome(*row.key, row.workspace_name, "skipped", note=_held_by(holder))
-
-
-def failed(row: WorkspaceRow, error: BisonsyncError) -> WorkspaceOutcome:
-    """The outcome of a workspace whose lease could not be taken."""
-    return WorkspaceOutcome(*row.key, row.workspace_name, "failed", problems=(Problem.of(error, str(row.key)),))
-
-
-def all_busy(job: str, left_out: Sequence[WorkspaceOutcome]) -> LeaseBusy:
-    """The end of a run that got no workspace."""
-    notes = list(dict.fromkeys(outcome.note for outcome in left_out))
-    more = f"; and {len(notes) - MAX_HOLDERS_NAMED} more runs" if len(notes) > MAX_HOLDERS_NAMED else ""
-    return LeaseBusy(
-        f"{job}: every workspace is {'; '.join(notes[:MAX_HOLDERS_NAMED])}{more}", hint=_HINT, left_out=left_out
-    )
-
-
-def with_left_out(result: Result, left_out: Sequence[WorkspaceOutcome]) -> Result:
-    """Name the workspaces that other runs are working on: skipping them is no failure."""
-    counts = dict(result.counts)
-    for name, verdicts in (("workspaces_total", ("skipped", "failed")), ("workspaces_failed", ("failed",))):
-        if name in counts:
-            counts[name] += sum(outcome.verdict in verdicts for outcome in left_out)
-    workspaces = (*result.workspaces, *left_out)
-    named: dict[str, list[str]] = {}
-    for outcome in workspaces:
-        if outcome.verdict == "skipped" and outcome.note:
-            named.setdefault(outcome.note, []).append(str(outcome.key))
-    said = "".join(f"; skipped {', '.join(names)}, {note}" for note, names in named.items())
-    return replace(result, workspaces=workspaces, counts=counts, summary=result.summary + said)
-
-
-def _held_by(holder: Holder | None) -> str:
-    return f"held by another run: {holder}" if holder else "held by a run that has just ended; run it again"

@@ -59,7 +59,7 @@ def close_run(session: Session, result: Result, *, status: str, exit_code: int) 
             session.run_id,
             status=status,
             exit_code=exit_code,
-            duration_ms=session.elapsed_ms,
+            duration_ms=round(session.elapsed_seconds * 1000),
             counts=result.counts,
             workspaces_failed=failed,
             errors=[problem.as_json() for problem in result.all_problems],

@@ -67,7 +67,7 @@ class JobEnding:
 
     def print_result(self, session: Session, result: Result, verdict: str) -> None:
         """The object of --json, or the line of the result; with -v each workspace; problems on stderr."""
-        output, options, milliseconds = session.output, session.options, session.elapsed_ms
+        output, options, milliseconds = session.output, session.options, round(session.elapsed_seconds * 1000)
         problems = result.all_problems
         if output.as_json:
             output.document(

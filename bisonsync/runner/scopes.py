@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bisonsync.errors import ArgumentRefused, ConfigError, Stopped
+from bisonsync.errors import ArgumentRefused, ConfigError
 from bisonsync.keys import WorkspaceKey
-from bisonsync.run import STOP_GRACE_SECONDS, InstanceAccess, Result, Run, SetupRun, WorkspacesRun
+from bisonsync.run import Claim, InstanceAccess, Result, Run, SetupRun, WorkspacesRun
 from bisonsync.runner import ledger
-from bisonsync.runner.leasing import LeaseKeeper, Taken, with_left_out
+from bisonsync.runner.claims import SharedWorkspaces, hand_out
+from bisonsync.runner.leasing import LeaseKeeper
+from bisonsync.runner.left_out import with_left_out
 from bisonsync.runner.selection import choose
 from bisonsync.runner.session import Session
+from bisonsync.runner.stopping import until_stopped
 
 if TYPE_CHECKING:
     from bisonsync.store.db import Connection
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from bisonsync.store.registry import WorkspaceRow
     from bisonsync.store.tokens import TokenRow
 
-LOOK_SECONDS = 0.2
-
+UnderLeases = Callable[["Sequence[WorkspaceRow]", "Mapping[WorkspaceKey, Lease]"], Result]
 # The workspaces that -w and --instance mean, of those that are registered.
 Pick = Callable[["Sequence[WorkspaceRow]", Sequence[str], Sequence[str]], "list[WorkspaceRow]"]
 
@@ -31,24 +32,31 @@ def over_workspaces(
     body: Callable[[WorkspacesRun], Result],
     *,
     pick: Pick = choose,
+    resource: str | None = None,
     leased: bool = True,
     in_ledger: bool = True,
 ) -> Result:
     """Run ``body`` over the chosen workspaces, under leases and with a ledger row (neither in a dry run).
 
-    ``pick`` chooses by -w and --instance, by default those that are active. What writes nothing of a workspace needs
-    no lease; what only looks needs no ledger row.
+    ``pick`` chooses by -w and --instance, by default those that are active. What reads the list ``resource`` of each
+    shares them with other hosts, unless somebody wants just these (-w) or waits for them (--lock-wait). What writes
+    nothing of a workspace needs no lease; what only looks needs no ledger row.
     """
     from bisonsync.store import registry
 
     _begin(session, in_ledger=in_ledger)
     options = session.options
     rows = pick(session.bookkeeping.run(registry.list_workspaces), options.workspaces, options.instances)
-    taken = Taken()
-    if leased and not options.dry_run:
-        taken = LeaseKeeper(session).take(session.job, rows)
-        rows = [row for row in rows if row.key in taken.leases]
-    return with_left_out(body(_workspaces_run(session, rows, taken.leases)), taken.left_out)
+    if not leased or options.dry_run:
+        return body(_workspaces_run(session, rows, {}, hand_out(rows)))
+    if resource is None or options.workspaces or options.lock_wait_seconds:
+        return with_leases(
+            session, rows, lambda held, leases: body(_workspaces_run(session, held, leases, hand_out(held)))
+        )
+    shared = SharedWorkspaces(LeaseKeeper(session), session.job, resource, rows)
+    shared.require_any()
+    result = body(_workspaces_run(session, rows, shared.leases, shared.claim))
+    return with_left_out(result, shared.left_out(told={outcome.key for outcome in result.workspaces}))
 
 
 def alone(session: Session, body: Callable[[Run], Result]) -> Result:
@@ -97,7 +105,7 @@ def over_instances(session: Session, body: Callable[[SetupRun], Result], *, name
         dry_run=session.options.dry_run,
         max_shrink=session.settings.polling.max_shrink,
     )
-    return _until_stopped(session, lambda: body(run))
+    return until_stopped(session, lambda: body(run))
 
 
 def setup_run(session: Session) -> SetupRun:
@@ -105,17 +113,16 @@ def setup_run(session: Session) -> SetupRun:
     return SetupRun(session.run_id, "", session.bookkeeping, {}, session.options.dry_run, 0.0)
 
 
-def with_leases(
-    session: Session, rows: Sequence[WorkspaceRow], body: Callable[[Sequence[WorkspaceRow]], Result]
-) -> Result:
+def with_leases(session: Session, rows: Sequence[WorkspaceRow], body: UnderLeases) -> Result:
     """Do ``body`` with those of ``rows`` whose lease for this job is ours now; with all in a dry run.
 
     Raises LeaseBusy.
     """
     if session.options.dry_run:
-        return body(rows)
+        return body(rows, {})
     taken = LeaseKeeper(session).take(session.job, rows)
-    return with_left_out(body([row for row in rows if row.key in taken.leases]), taken.left_out)
+    held = [row for row in rows if row.key in taken.leases]
+    return with_left_out(body(held, taken.leases), taken.left_out)
 
 
 def _begin(session: Session, *, in_ledger: bool = True) -> None:
@@ -142,7 +149,7 @@ def _basics(session: Session) -> dict[str, Any]:
 
 
 def _workspaces_run(
-    session: Session, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease]
+    session: Session, rows: Sequence[WorkspaceRow], held: Mapping[WorkspaceKey, Lease], claim: Claim
 ) -> WorkspacesRun:
     from bisonsync.runner import upkeep
     from bisonsync.runner.access import access_of
@@ -167,33 +174,8 @@ def _workspaces_run(
         **basics,
         workspaces=tuple(rows),
         leases=held,
+        claim=claim,
         clients=clients,
         concurrency={name: configured[name].concurrency for name in clients},
         access={row.key: access_of(row.key, configured.get(row.bison_instance), stored.get(row.key)) for row in rows},
     )
-
-
-def _until_stopped(session: Session, work: Callable[[], Result]) -> Result:
-    """Do ``work`` in a thread that is left behind when the run is stopped and a request hangs. Raises Stopped."""
-    from concurrent.futures import Future, wait
-
-    future: Future[Result] = Future()
-
-    def call() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # it belongs to whoever waits
-            future.set_exception(error)
-
-    threading.Thread(target=call, name="job", daemon=True).start()
-    clock = session.clock
-    give_up_at: float | None = None
-    while not future.done():
-        wait([future], timeout=LOOK_SECONDS)
-        try:
-            clock.check()
-        except Stopped:
-            give_up_at = give_up_at or clock.monotonic() + STOP_GRACE_SECONDS
-            if clock.monotonic() >= give_up_at:
-                raise
-    return future.result()

@@ -167,12 +167,12 @@ class Session:
 
     def show_progress(self, what: str, done: int, total: int) -> None:
         """How far the work is, to a person who waits for it."""
-        self.output.progress(what, done, total, elapsed_seconds=time.monotonic() - self.began)
+        self.output.progress(what, done, total, elapsed_seconds=self.elapsed_seconds)
 
     @property
-    def elapsed_ms(self) -> int:
+    def elapsed_seconds(self) -> float:
         """How long it has been going on."""
-        return round((time.monotonic() - self.began) * 1000)
+        return time.monotonic() - self.began
 
     def cancel_statements(self) -> None:
         """Have the server end what it still computes for this process."""

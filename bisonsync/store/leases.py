@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import args_row, class_row
 
 from bisonsync.errors import LeaseLost
 from bisonsync.keys import WorkspaceKey
@@ -59,12 +60,37 @@ class Holder:
         """The workspace."""
         return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its process is known to have ended: anybody may take the lease."""
+        return bool(self.process_key) and is_alive(self.process_key, self.pid) is False
+
     def __str__(self) -> str:
         age = "" if self.age_seconds is None else f", started {self.age_seconds:.0f} s ago"
         return (
             f"pid {self.pid} on {self.host} (run {self.holder}{age}; lease renewed "
             f"{self.heartbeat_age_seconds:.0f} s ago, expires in {max(0.0, self.expires_in_seconds):.0f} s)"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A list that nobody has tried to read for so long."""
+
+    resource: str
+    unread_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimant:
+    """Who takes leases, and from which dead processes."""
+
+    run_id: UUID
+    ttl_seconds: float
+    host: str
+    pid: int
+    process_key: str
+    dead_process_keys: list[str]
 
 
 def host_name() -> str:
@@ -107,21 +133,37 @@ def take(
 
     Safe to repeat after a commit whose answer was lost.
     """
-    parameters = {
-        **_keys(job, workspaces),
-        "run_id": run_id,
-        "ttl_seconds": ttl_seconds,
-        "host": host_name(),
-        "pid": os.getpid(),
-        "process_key": process_key(),
-        "dead_process_keys": _dead_process_keys(list_holders(conn, job)),
-    }
-    conn.execute(_Q["create_leases"], parameters)
-    rows = conn.execute(_Q["take_leases"], parameters).fetchall()
-    return [
-        Lease(job, instance, workspace_id, generation, run_id, ttl_seconds)
-        for instance, workspace_id, generation in rows
-    ]
+    return _take(conn, job, workspaces, _claimant(conn, job, run_id, ttl_seconds))
+
+
+def claim(
+    conn: Connection,
+    job: str,
+    workspaces: Iterable[WorkspaceKey],
+    count: int,
+    unread: Unread,
+    *,
+    run_id: UUID,
+    ttl_seconds: float,
+) -> list[Lease]:
+    """Take up to ``count`` of the leases that ``take`` would take, of lists that are ``unread``: the longest first."""
+    claimant = _claimant(conn, job, run_id, ttl_seconds)
+    parameters = {**_keys(job, workspaces), **asdict(claimant), **asdict(unread)}
+    with conn.cursor(row_factory=args_row(WorkspaceKey)) as cursor:
+        waiting = deque(cursor.execute(_Q["list_claimable"], parameters).fetchall())
+    taken: list[Lease] = []
+    # What another session takes in this moment is passed over, and the next ones are tried.
+    while waiting and len(taken) < count:
+        some = [waiting.popleft() for _ in range(min(count - len(taken), len(waiting)))]
+        taken += _take(conn, job, some, claimant)
+    return taken
+
+
+def list_read(conn: Connection, workspaces: Iterable[WorkspaceKey], unread: Unread) -> set[WorkspaceKey]:
+    """Those whose list is not ``unread``."""
+    parameters = {**_keys("", workspaces), **asdict(unread)}
+    with conn.cursor(row_factory=args_row(WorkspaceKey)) as cursor:
+        return set(cursor.execute(_Q["list_read"], parameters).fetchall())
 
 
 def lock(conn: Connection, job: str, workspaces: Iterable[WorkspaceKey]) -> None:
@@ -193,8 +235,21 @@ def _started(pid: int) -> str | None:
     return "dead" if words[0] in "ZX" else words[19]
 
 
+def _claimant(conn: Connection, job: str, run_id: UUID, ttl_seconds: float) -> _Claimant:
+    dead = _dead_process_keys(list_holders(conn, job))
+    return _Claimant(run_id, ttl_seconds, host_name(), os.getpid(), process_key(), dead)
+
+
+def _take(conn: Connection, job: str, workspaces: Iterable[WorkspaceKey], claimant: _Claimant) -> list[Lease]:
+    parameters = {**_keys(job, workspaces), **asdict(claimant)}
+    conn.execute(_Q["create_leases"], parameters)
+    rows = conn.execute(_Q["take_leases"], parameters).fetchall()
+    run_id, ttl_seconds = claimant.run_id, claimant.ttl_seconds
+    return [Lease(job, instance, number, generation, run_id, ttl_seconds) for instance, number, generation in rows]
+
+
 def _dead_process_keys(holders: Sequence[Holder]) -> list[str]:
-    return sorted({h.process_key for h in holders if h.process_key and is_alive(h.process_key, h.pid) is False})
+    return sorted({holder.process_key for holder in holders if holder.process_key and holder.is_dead})
 
 
 def _keys(job: str, workspaces: Iterable[WorkspaceKey]) -> dict[str, object]:

@@ -10,6 +10,49 @@ WHERE NOT EXISTS (
 ORDER BY w.bison_instance, w.bison_workspace_id
 ON CONFLICT DO NOTHING;
 
+-- name: list_claimable
+-- Of some workspaces those whose lease can be had and whose list nobody has tried to read for so many seconds: the
+-- longest unread first, by the minute, and among equals the largest. Locks nothing.
+SELECT w.bison_instance, w.bison_workspace_id
+FROM unnest(%(instances)s::text[], %(workspace_ids)s::bigint[]) AS w (bison_instance, bison_workspace_id)
+LEFT JOIN job_leases AS l
+    ON
+        l.job = %(job)s::text
+        AND l.bison_instance = w.bison_instance
+        AND l.bison_workspace_id = w.bison_workspace_id
+LEFT JOIN workspace_sync_state AS s
+    ON
+        s.bison_instance = w.bison_instance
+        AND s.bison_workspace_id = w.bison_workspace_id
+        AND s.resource = %(resource)s::text
+WHERE
+    (
+        l.holder IS NULL
+        OR l.holder = %(run_id)s::uuid
+        OR l.expires_at <= clock_timestamp()
+        OR l.process_key = any(%(dead_process_keys)s::text[])
+    )
+    AND (
+        s.last_attempt_at IS NULL
+        OR s.last_attempt_at < clock_timestamp() - make_interval(secs => %(unread_seconds)s::double precision)
+    )
+ORDER BY
+    floor(extract(epoch FROM now() - s.last_complete_at) / 60) DESC NULLS FIRST,
+    s.total DESC NULLS LAST,
+    w.bison_instance,
+    w.bison_workspace_id;
+
+-- name: list_read
+-- Of some workspaces those whose list somebody has tried to read within so many seconds; locks nothing.
+SELECT w.bison_instance, w.bison_workspace_id
+FROM unnest(%(instances)s::text[], %(workspace_ids)s::bigint[]) AS w (bison_instance, bison_workspace_id)
+INNER JOIN workspace_sync_state AS s
+    ON
+        s.bison_instance = w.bison_instance
+        AND s.bison_workspace_id = w.bison_workspace_id
+        AND s.resource = %(resource)s::text
+WHERE s.last_attempt_at >= clock_timestamp() - make_interval(secs => %(unread_seconds)s::double precision);
+
 -- name: take_leases
 -- Takes what is free, expired, held by a process known to be dead, or given to this run by a commit whose answer was
 -- lost; passes over rows that another session has locked.

@@ -649,6 +649,7 @@ def run_job(book: Ledger, policy: job.Policy, fill: job.Fill) -> Any:
         bookkeeping=database,
         workspaces=tuple(rows),
         leases=held,
+        claim=lambda *_: (),
         clients={},
         concurrency={},
         access={},
