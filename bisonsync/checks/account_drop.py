@@ -74,7 +74,7 @@ def _finding(look: Look, drop: _Drop) -> Finding:
     if drop.is_held:
         since = "" if drop.row.held_since is None else f", for {span((look.now - drop.row.held_since).total_seconds())}"
         detail = f"{share} missing, held back by the guard{since}"
-    return Finding(named(drop.row.key, drop.row.name), CRITICAL, detail, drop.row.key)
+    return Finding(named(drop.row.key, drop.row.name), CRITICAL, detail, drop.row.key, kinds=(f"job:{_JOB}",))
 
 
 def _hint(drop: _Drop) -> str:

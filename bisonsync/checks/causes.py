@@ -23,13 +23,14 @@ _TOLD_BY: Mapping[str, tuple[str, ...]] = {
     "error:api_unavailable": ("api",),
     "error:database": ("access",),
 }
-# What a job's guard refuses: a token of another workspace; a mirror that is too old or not whole.
-_GUARDS: Mapping[str, tuple[str, ...]] = {
-    "job:poll-accounts": ("tokens",),
-    "job:snapshot-providers": ("freshness", "completeness"),
-}
+# What a job's guard refuses: a mirror that is too old or not whole; of a job that reads lists, another's token.
+_GUARDS: Mapping[str, tuple[str, ...]] = {"job:snapshot-providers": ("freshness", "completeness")}
+_GUARD_OF_LISTS = ("tokens",)
+_READS_LISTS = ("job:poll-", "job:pull-")
 # Slow answers explain no error, nor does what is open to outsiders.
 _NEEDED: Mapping[str, tuple[str, ...]] = {"api": ("unanswered",), "access": ("refused",)}
+# What is found of one list explains nothing of another.
+_BY_LIST = frozenset({"account-drop", "completeness", "workspace-failures"})
 # What stands still while the jobs cannot use the database, or cannot write into it.
 _STANDS_STILL = frozenset({"freshness", "runs", "completeness", "workspace-failures", "leases", "heartbeat"})
 _NEEDS_WRITES = _STANDS_STILL | {"webhook-silence"}
@@ -84,13 +85,13 @@ def _cause(check: str, finding: Finding, found: _Found) -> str | None:
 
 def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
     """The checks that explain a finding, the deepest cause first."""
-    errors = {told for kind in finding.kinds for told in _told_by(kind, ["job:poll-accounts"])}
     jobs = _jobs(finding)
+    errors = {told for kind in finding.kinds for told in _told_by(kind, jobs)}
     if finding.workspace is not None and check in ("freshness", "completeness", "workspace-failures"):
         yield from (
             cause
             for cause in ("tokens", "account-drop")
-            if cause in errors and _has(found, cause, workspace=finding.workspace)
+            if cause in errors and _has(found, cause, *_of_list(cause, jobs), workspace=finding.workspace)
         )
         if "access" in errors and _has(found, "access", "refused"):
             yield "access"
@@ -101,7 +102,8 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
     if finding.workspace is not None and check in ("freshness", "completeness", "workspace-failures"):
         if "api" in errors and _has(found, "api", "unanswered", f"instance:{finding.workspace[0]}"):
             yield "api"
-        if check != "workspace-failures" and _has(found, "workspace-failures", "failing", workspace=finding.workspace):
+        failing = ("failing", *_of_list("workspace-failures", jobs))
+        if check != "workspace-failures" and _has(found, "workspace-failures", *failing, workspace=finding.workspace):
             yield "workspace-failures"
     if check != "freshness" and "unread" in finding.kinds and _has(found, "freshness"):
         yield "freshness"
@@ -110,8 +112,16 @@ def _causes(check: str, finding: Finding, found: _Found) -> Iterable[str]:
 def _cause_of_errors(finding: Finding, found: _Found) -> str | None:
     """The check that tells of the first of a run's errors, if others tell of all of them."""
     kinds = [kind for kind in finding.kinds if kind.startswith("error:")]
+    jobs = _jobs(finding)
     causes = [
-        next((check for check in _told_by(kind, _jobs(finding)) if _has(found, check, *_NEEDED.get(check, ()))), None)
+        next(
+            (
+                check
+                for check in _told_by(kind, jobs)
+                if _has(found, check, *_NEEDED.get(check, ()), *_of_list(check, jobs))
+            ),
+            None,
+        )
         for kind in kinds
     ]
     return causes[0] if causes and all(causes) else None
@@ -119,8 +129,17 @@ def _cause_of_errors(finding: Finding, found: _Found) -> str | None:
 
 def _told_by(kind: str, jobs: Sequence[str]) -> tuple[str, ...]:
     if kind == "error:guard":
-        return next((_GUARDS[job] for job in jobs if job in _GUARDS), ())
+        return next((_GUARDS.get(job) or _GUARD_OF_LISTS for job in jobs if job in _GUARDS or _reads_list(job)), ())
     return _TOLD_BY.get(kind, ())
+
+
+def _reads_list(job: str) -> bool:
+    return job.startswith(_READS_LISTS)
+
+
+def _of_list(check: str, jobs: Sequence[str]) -> tuple[str, ...]:
+    """What a check must have found of the list that a job reads, to be the cause of what became of it."""
+    return tuple(job for job in jobs if check in _BY_LIST and _reads_list(job))
 
 
 def _has(found: _Found, check: str, *kinds: str, workspace: WorkspaceKey | None = None) -> bool:

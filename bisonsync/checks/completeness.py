@@ -49,4 +49,4 @@ def _see(now: datetime, limits: Mapping[str, Limit], row: ListRow) -> Finding:
         age = (now - row.last_complete_at).total_seconds()
         state = CRITICAL if age > limits["critical"].value else WARNING
         detail = f"{detail}; last complete {span(age)} ago"
-    return Finding(subject, state, detail, row.key, kinds=(f"error:{row.error_kind or row.verdict}",))
+    return Finding(subject, state, detail, row.key, kinds=(f"job:{row.job}", f"error:{row.error_kind or row.verdict}"))

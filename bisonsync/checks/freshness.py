@@ -12,7 +12,6 @@ from bisonsync.store import health_data
 from bisonsync.store.health_data import ListRow
 
 NAME = "freshness"
-ACCOUNTS = "accounts"
 # Ages of the last complete read. Beyond ``page`` it is told again.
 LIMITS: Mapping[str, Limit] = {"warning": Limit(300, "s"), "critical": Limit(600, "s"), "page": Limit(3600, "s")}
 # A list that is meant to be read less often than usual may be so many intervals old, unless the limit was set.
@@ -48,9 +47,9 @@ def look(look: Look) -> CheckResult:
 
 
 def read_lists(look: Look) -> list[ListRow]:
-    """The lists that are meant to be read: accounts, and those whose job is not off."""
+    """The lists that are meant to be read: those that are required, and those whose job is not off."""
     rows = look.read(health_data.list_lists)
-    return [row for row in rows if row.resource == ACCOUNTS or row.job in look.schedule]
+    return [row for row in rows if row.is_required or row.job in look.schedule]
 
 
 def no_workspace(check: str, limits: Mapping[str, Limit]) -> CheckResult:

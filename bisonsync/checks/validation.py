@@ -86,20 +86,23 @@ def _finding(row: Quarantined, limits: Mapping[str, Limit]) -> Finding:
         else WorkspaceKey(row.bison_instance, row.bison_workspace_id)
     )
     subject = row.source if key is None else named(key, row.name)
+    kinds = () if row.job is None else (f"job:{row.job}",)
     share = _share(row)
     if share is None:
         # Of an unknown number: what came by another door than a list, or a list that told no length.
         state = UNKNOWN if key is not None and row.total == 0 else WARNING
-        return Finding(subject, state, f"{row.records} {row.source}, {short(row.message)}", key)
+        return Finding(subject, state, f"{row.records} {row.source}, {short(row.message)}", key, kinds=kinds)
     detail = f"{row.records} of {row.total} {row.source} ({share:.1f} %), {short(row.message)}"
-    return Finding(subject, grade(share, limits), detail, key)
+    return Finding(subject, grade(share, limits), detail, key, kinds=kinds)
 
 
 def _hint(bad: tuple[Finding, ...]) -> str:
     if not bad:
         return ""
+    see = "see table data_validation_errors"
+    job = next((kind.removeprefix("job:") for kind in bad[0].kinds), None)
     where = f" -w {bad[0].workspace}" if bad[0].workspace else ""
-    return f"see table data_validation_errors; once the host is right: bisonsync poll-accounts{where}"
+    return f"{see}; once the host is right: bisonsync {job}{where}" if job else see
 
 
 def _nothing_read(limits: Mapping[str, Limit]) -> CheckResult:

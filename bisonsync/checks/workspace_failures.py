@@ -42,7 +42,7 @@ def look(look: Look) -> CheckResult:
 
 def _failing(row: ListRow) -> Finding:
     detail = f"{row.resource} {row.verdict} {row.consecutive_failures} times in a row: {short(row.last_error)}"
-    kinds = ("failing", f"error:{row.error_kind or row.verdict}")
+    kinds = (f"job:{row.job}", "failing", f"error:{row.error_kind or row.verdict}")
     return Finding(named(row.key, row.name), CRITICAL, detail, row.key, kinds=kinds)
 
 

@@ -121,7 +121,7 @@ def list_(options: Options) -> None:
                     row.workspace_name,
                     "yes" if row.is_active else "no",
                     row.token_status or "none",
-                    str(row.total),
+                    str(row.accounts_total),
                     time_text(row.last_complete_at),
                     _note(row),
                 ]
@@ -136,7 +136,7 @@ def list_(options: Options) -> None:
                 "name": row.workspace_name,
                 "is_active": row.is_active,
                 "token": row.token_status,
-                "accounts": row.total,
+                "accounts": row.accounts_total,
                 "last_complete_at": row.last_complete_at,
                 "vanished_at": row.vanished_at,
                 "previous_name": row.previous_name,

@@ -234,7 +234,7 @@ class _Crew(Generic[T]):
 
 def hand_out(rows: Sequence[WorkspaceRow]) -> Supply:
     """Workspaces that are this run's own already: the largest first, so that no long list begins when others end."""
-    waiting = sorted(rows, key=lambda row: -row.total)
+    waiting = sorted(rows, key=lambda row: -row.accounts_total)
     lock = threading.Lock()
 
     def supply(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None) -> Sequence[WorkspaceRow]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def hand_out(rows: Sequence[WorkspaceRow]) -> Claim:
     """A way to workspaces that are this run's own already: the largest first."""
-    waiting = sorted(rows, key=lambda row: -row.total)
+    waiting = sorted(rows, key=lambda row: -row.accounts_total)
     lock = threading.Lock()
 
     def claim(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /) -> tuple[WorkspaceRow, ...]:

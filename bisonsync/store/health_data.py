@@ -16,12 +16,17 @@ _Q = load_queries("health_data")
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """How one list of an active workspace stands. What was never tried has neither verdict nor times."""
+    """How one list of an active workspace stands, and the job that reads it.
+
+    What was never tried has neither verdict nor times, and is listed only if it ``is_required``.
+    """
 
     bison_instance: str
     bison_workspace_id: int
     name: str
     resource: str
+    job: str
+    is_required: bool
     last_attempt_at: datetime | None
     last_complete_at: datetime | None
     verdict: str | None
@@ -34,11 +39,6 @@ class ListRow:
     def key(self) -> WorkspaceKey:
         """The workspace."""
         return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
-
-    @property
-    def job(self) -> str:
-        """The job that reads it."""
-        return "pull-events" if self.resource == "events" else f"poll-{self.resource}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,16 @@ class RefusedKey:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """How many records of one source and workspace are kept aside; ``total`` is the length of its list."""
+    """How many records of one source and workspace are kept aside.
+
+    ``total`` is the length of the list, ``job`` what reads it; None where the source is no list.
+    """
 
     source: str
     bison_instance: str | None
     bison_workspace_id: int | None
     name: str | None
+    job: str | None
     total: int | None
     records: int
     message: str
@@ -130,7 +134,7 @@ class MovingField:
 
 
 def list_lists(conn: Connection) -> list[ListRow]:
-    """Every list of every active workspace; accounts also where they were never tried."""
+    """Every list of every active workspace that is in use."""
     with conn.cursor(row_factory=class_row(ListRow)) as cursor:
         return cursor.execute(_Q["list_lists"]).fetchall()
 

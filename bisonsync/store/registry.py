@@ -17,7 +17,7 @@ _Q = load_queries("registry")
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceRow:
-    """A registered workspace. ``total`` is the number of accounts at the last read, 0 when never read."""
+    """A registered workspace. ``accounts_total``: how many the API told at the last read of them, 0 when never read."""
 
     bison_instance: str
     bison_workspace_id: int
@@ -30,7 +30,7 @@ class WorkspaceRow:
     token_status: str | None
     token_verified_at: datetime | None
     last_complete_at: datetime | None
-    total: int
+    accounts_total: int
 
     @property
     def key(self) -> WorkspaceKey:

@@ -51,6 +51,7 @@ AS $$
     ('TABLE', 'public.client_leads', '{SELECT,INSERT,UPDATE,DELETE}', '{*}', true),
     ('TABLE', 'public.email_accounts_live', '{SELECT}', '{*}', false),
     ('TABLE', 'public.infrastructure_dashboard', '{SELECT}', '{*}', false),
+    ('TABLE', 'public.bisonsync_lists', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_freshness', '{SELECT}', '{*}', false),
     ('TABLE', 'public.data_cache_metadata', '{SELECT}', '{*}', false),
     ('TABLE', 'public.dashboard_health_summary', '{SELECT}', '{*}', false),

@@ -1,35 +1,32 @@
 -- name: list_lists
 -- How each list of each active workspace stands, with the kind of error of its last attempt; locks nothing.
 SELECT
-    r.bison_instance,
-    r.bison_workspace_id,
+    f.bison_instance,
+    f.bison_workspace_id,
     coalesce(r.display_name, r.workspace_name) AS name,
-    l.resource,
-    s.last_attempt_at,
-    s.last_complete_at,
-    s.verdict,
-    coalesce(s.consecutive_failures, 0) AS consecutive_failures,
+    f.resource,
+    coalesce(f.job, 'poll-' || f.resource) AS job,
+    coalesce(b.is_required, false) AS is_required,
+    f.last_attempt_at,
+    f.last_complete_at,
+    f.verdict,
+    f.consecutive_failures,
     s.last_error,
     w.error ->> 'kind' AS error_kind,
-    coalesce(s.interval_seconds, 180) AS interval_seconds
-FROM client_registry AS r
-CROSS JOIN LATERAL (
-    SELECT 'accounts' AS resource
-    UNION
-    SELECT k.resource
-    FROM workspace_sync_state AS k
-    WHERE k.bison_instance = r.bison_instance AND k.bison_workspace_id = r.bison_workspace_id
-) AS l
+    f.interval_seconds
+FROM data_freshness AS f
+INNER JOIN client_registry AS r USING (bison_instance, bison_workspace_id)
+LEFT JOIN bisonsync_lists AS b USING (resource)
 LEFT JOIN workspace_sync_state AS s
-    ON s.bison_instance = r.bison_instance AND s.bison_workspace_id = r.bison_workspace_id AND s.resource = l.resource
+    ON s.bison_instance = f.bison_instance AND s.bison_workspace_id = f.bison_workspace_id AND s.resource = f.resource
 LEFT JOIN email_sync_log_workspaces AS w
     ON
         w.run_id = s.last_run_id
-        AND w.bison_instance = r.bison_instance
-        AND w.bison_workspace_id = r.bison_workspace_id
-        AND w.resource = s.resource
+        AND w.bison_instance = f.bison_instance
+        AND w.bison_workspace_id = f.bison_workspace_id
+        AND w.resource = f.resource
 WHERE r.is_active
-ORDER BY r.bison_instance, r.bison_workspace_id, l.resource;
+ORDER BY f.bison_instance, f.bison_workspace_id, f.resource;
 
 -- name: list_drops
 -- Of each active workspace: its reads since a moment, the one that removed the largest share of its accounts, and how
@@ -157,6 +154,7 @@ SELECT
     e.bison_instance,
     e.bison_workspace_id,
     coalesce(r.display_name, r.workspace_name, e.workspace) AS name,
+    b.job,
     s.total,
     e.records,
     e.message
@@ -179,6 +177,7 @@ LEFT JOIN workspace_sync_state AS s
         s.bison_instance = e.bison_instance
         AND s.bison_workspace_id = e.bison_workspace_id
         AND s.resource = e.source
+LEFT JOIN bisonsync_lists AS b ON b.resource = e.source
 WHERE r.is_active IS DISTINCT FROM false
 ORDER BY e.records DESC, e.source, e.bison_instance, e.bison_workspace_id;
 

@@ -167,16 +167,17 @@ SELECT
     coalesce(c.workdays_known, 0) AS workdays_known,
     coalesce(c.workdays_busy, 0) AS workdays_busy,
     k.last_complete_at AS accounts_read_at,
-    coalesce(k.interval_seconds, 180) AS accounts_interval_seconds,
+    coalesce(k.interval_seconds, b.default_interval_seconds) AS accounts_interval_seconds,
     a.changed_at AS accounts_changed_at,
     (s.last_at AT TIME ZONE %(timezone)s::text)::date < s.local_now::date AND coalesce(a.is_unmoved, false) AS is_unmoved
 FROM silent AS s
+INNER JOIN bisonsync_lists AS b ON b.resource = 'accounts'
 LEFT JOIN counted AS c USING (bison_instance, bison_workspace_id)
 LEFT JOIN workspace_sync_state AS k
     ON
         k.bison_instance = s.bison_instance
         AND k.bison_workspace_id = s.bison_workspace_id
-        AND k.resource = 'accounts'
+        AND k.resource = b.resource
 CROSS JOIN LATERAL (
     SELECT
         max(e.updated_at) AS changed_at,

@@ -12,7 +12,7 @@ SELECT
     t.status AS token_status,
     t.verified_at AS token_verified_at,
     s.last_complete_at,
-    coalesce(s.total, s.distinct_ids, 0) AS total
+    coalesce(s.total, s.distinct_ids, 0) AS accounts_total
 FROM client_registry AS r
 LEFT JOIN bisonsync_private.workspace_tokens AS t USING (bison_instance, bison_workspace_id)
 LEFT JOIN workspace_sync_state AS s

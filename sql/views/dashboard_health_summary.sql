@@ -1,4 +1,4 @@
--- needs: data_freshness
+-- needs: data_freshness, bisonsync_lists
 CREATE OR REPLACE VIEW public.dashboard_health_summary WITH (security_invoker = true) AS
 WITH lists AS (
     SELECT
@@ -35,16 +35,19 @@ accounts AS (
     WHERE s.removed_at IS NULL
 ),
 
--- What the last poll could not take over: its readers may not see the quarantine itself.
+-- What the last poll of each list could not take over: its readers may not see the quarantine itself.
 polls AS (
-    SELECT sum(p.accounts)::bigint AS accounts, sum(p.invalid)::bigint AS invalid
+    SELECT sum(p.rows)::bigint AS rows, sum(p.invalid)::bigint AS invalid
     FROM (
-        SELECT DISTINCT ON (l.covers)
-            (l.counts ->> 'accounts_read')::bigint AS accounts, coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
+        SELECT DISTINCT ON (l.job, l.covers) r.rows, coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
         FROM public.email_sync_logs AS l
-        WHERE l.job = 'poll-accounts' AND l.started_at > now() - interval '25 hours' AND l.counts ? 'accounts_read'
+        INNER JOIN public.bisonsync_lists AS b ON b.job = l.job
+        CROSS JOIN LATERAL (
+            SELECT coalesce(l.counts ->> (b.resource || '_read'), l.counts ->> 'accounts_read')::bigint AS rows
+        ) AS r
+        WHERE r.rows IS NOT NULL AND l.started_at > now() - interval '25 hours'
             AND l.status NOT IN ('running', 'skipped') AND l.covers IS DISTINCT FROM '{}'
-        ORDER BY l.covers, l.started_at DESC
+        ORDER BY l.job, l.covers, l.started_at DESC
     ) AS p
 ),
 
@@ -95,10 +98,10 @@ parts AS (
     FROM accounts AS a
     UNION ALL
     -- One row in ten that cannot be taken over is as bad as all.
-    SELECT 'validation', 5, CASE WHEN p.accounts > 0 THEN 100.0 * greatest(0, 1 - 10.0 * p.invalid / p.accounts) END,
+    SELECT 'validation', 5, CASE WHEN p.rows > 0 THEN 100.0 * greatest(0, 1 - 10.0 * p.invalid / p.rows) END,
         CASE
-            WHEN p.accounts > 0 THEN format('%s of %s accounts read could not be taken over', p.invalid, p.accounts)
-            ELSE 'no account was read in 25 hours'
+            WHEN p.rows > 0 THEN format('%s of %s rows read could not be stored', p.invalid, p.rows)
+            ELSE 'no row was read in 25 hours'
         END
     FROM (SELECT 1) AS one
     LEFT JOIN polls AS p ON true

@@ -17,7 +17,7 @@ FROM public.data_freshness AS f;
 
 COMMENT ON VIEW public.data_cache_metadata IS 'data_freshness in the names that older dashboards use.';
 COMMENT ON COLUMN public.data_cache_metadata.cache_key IS 'resource:instance:workspace id.';
-COMMENT ON COLUMN public.data_cache_metadata.resource IS 'The list: accounts, and later others.';
+COMMENT ON COLUMN public.data_cache_metadata.resource IS 'The list, one of bisonsync_lists.';
 COMMENT ON COLUMN public.data_cache_metadata.bison_instance IS 'Instance of the workspace.';
 COMMENT ON COLUMN public.data_cache_metadata.bison_workspace_id IS 'The workspace.';
 COMMENT ON COLUMN public.data_cache_metadata.workspace_name IS 'Its name; null if it is not in the registry.';

@@ -11,6 +11,8 @@ from bisonsync.checks.check import CheckResult, Finding, State
 from bisonsync.keys import WorkspaceKey
 
 POLL = "job:poll-accounts"
+CAMPAIGNS = "job:poll-campaigns"
+PULL = "job:pull-events"
 SNAPSHOT = "job:snapshot-providers"
 ACME, OTHER = WorkspaceKey("sim", 1), WorkspaceKey("sim", 2)
 
@@ -30,12 +32,12 @@ def causes(*results: CheckResult) -> dict[str, str | None]:
 ABSENT = result("runs", found(POLL, "absent"))
 STALE = found(POLL, "late", workspace=ACME)
 NO_TOKEN = result("tokens", found(workspace=ACME))
-DROPPED = result("account-drop", found(workspace=ACME))
+DROPPED = result("account-drop", found(POLL, workspace=ACME))
 HELD = result("leases", found(POLL, "held", workspace=ACME))
 REFUSED = result("access", found("refused", state="CRITICAL"))
 READ_ONLY = result("database", found("unwritable", state="CRITICAL"))
 DOWN = result("api", found("instance:sim", "unanswered"))
-FAILING = result("workspace-failures", found("failing", "error:api_refused", workspace=ACME))
+FAILING = result("workspace-failures", found(POLL, "failing", "error:api_refused", workspace=ACME))
 
 
 @pytest.mark.parametrize(
@@ -48,21 +50,28 @@ FAILING = result("workspace-failures", found("failing", "error:api_refused", wor
         (result("freshness", found(POLL, "late", "error:guard", workspace=ACME)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:guarded", workspace=ACME)), DROPPED),
         (result("freshness", found(POLL, "late", "error:api_unavailable", workspace=ACME)), DOWN),
-        (result("completeness", found("error:credentials", workspace=ACME)), NO_TOKEN),
-        (result("completeness", found("error:guarded", workspace=ACME)), DROPPED),
-        (result("completeness", found("error:api_refused", workspace=ACME)), FAILING),
-        (result("workspace-failures", found("failing", "error:credentials", workspace=ACME)), NO_TOKEN),
-        (result("workspace-failures", found("failing", "error:guarded", workspace=ACME)), DROPPED),
+        (result("completeness", found(POLL, "error:credentials", workspace=ACME)), NO_TOKEN),
+        (result("completeness", found(POLL, "error:guarded", workspace=ACME)), DROPPED),
+        (result("completeness", found(POLL, "error:api_refused", workspace=ACME)), FAILING),
+        (result("workspace-failures", found(POLL, "failing", "error:credentials", workspace=ACME)), NO_TOKEN),
+        (result("workspace-failures", found(POLL, "failing", "error:guarded", workspace=ACME)), DROPPED),
         (result("workspace-failures", found("unread", "late", POLL, workspace=ACME)), result("freshness", STALE)),
         (result("runs", found(POLL, "verdict", "error:credentials")), NO_TOKEN),
         (result("runs", found(POLL, "verdict", "error:guard")), NO_TOKEN),
+        (result("runs", found(CAMPAIGNS, "verdict", "error:guard")), NO_TOKEN),
+        (result("runs", found(PULL, "verdict", "error:guard")), NO_TOKEN),
+        (result("completeness", found(CAMPAIGNS, "error:guard", workspace=ACME)), NO_TOKEN),
+        (result("freshness", found(CAMPAIGNS, "late", workspace=ACME)), result("runs", found(CAMPAIGNS, "absent"))),
         (result("runs", found(POLL, "verdict", "error:shrink")), DROPPED),
         (result("runs", found(POLL, "verdict", "error:database")), REFUSED),
         (result("freshness", found(POLL, "late", "error:database", workspace=ACME)), REFUSED),
         (result("webhook-silence", found()), READ_ONLY),
         (result("runs", found(POLL, "absent")), READ_ONLY),
         (result("runs", found(POLL, "verdict", "error:validation")), result("validation", found(workspace=ACME))),
-        (result("runs", found(POLL, "verdict", "error:incomplete")), result("completeness", found(workspace=ACME))),
+        (
+            result("runs", found(POLL, "verdict", "error:incomplete")),
+            result("completeness", found(POLL, workspace=ACME)),
+        ),
         (result("runs", found(SNAPSHOT, "verdict", "error:guard")), result("freshness", STALE)),
         (result("runs", found(SNAPSHOT, "verdict", "error:guard")), result("completeness", found())),
         (result("leases", found(POLL, "gone", "late", workspace=ACME)), ABSENT),
@@ -90,7 +99,7 @@ def test_a_cause_is_named_whatever_the_order(effect: CheckResult, cause: CheckRe
         (result("freshness", found(POLL, "late", "error:credentials", workspace=OTHER)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:deadline", workspace=ACME)), NO_TOKEN),
         (result("freshness", found(POLL, "late", "error:api", workspace=WorkspaceKey("two", 1))), DOWN),
-        (result("workspace-failures", found("failing", "error:api", workspace=WorkspaceKey("two", 1))), DOWN),
+        (result("workspace-failures", found(POLL, "failing", "error:api", workspace=WorkspaceKey("two", 1))), DOWN),
         (result("freshness", found(POLL, "late", "error:api", workspace=ACME)), result("api", found("instance:sim"))),
         (result("runs", found(POLL, "verdict", "error:api")), result("api", found("instance:sim"))),
         (result("freshness", STALE), DROPPED),
@@ -98,8 +107,16 @@ def test_a_cause_is_named_whatever_the_order(effect: CheckResult, cause: CheckRe
         (result("freshness", found(POLL, "late", workspace=OTHER)), FAILING),
         (result("freshness", STALE), result("runs", found(SNAPSHOT, "absent"))),
         (result("freshness", STALE), result("runs", found(POLL, "verdict", "error:bug"))),
+        (result("freshness", found(CAMPAIGNS, "late", workspace=ACME)), ABSENT),
+        (result("freshness", found(CAMPAIGNS, "late", workspace=ACME)), FAILING),
+        (result("completeness", found(CAMPAIGNS, "error:shrink", workspace=ACME)), DROPPED),
+        (result("runs", found(CAMPAIGNS, "verdict", "error:shrink")), DROPPED),
+        (
+            result("runs", found(CAMPAIGNS, "verdict", "error:incomplete")),
+            result("completeness", found(POLL, "error:incomplete", workspace=ACME)),
+        ),
         (result("freshness", STALE), result("leases", found(POLL, "gone", workspace=ACME))),
-        (result("completeness", found("error:incomplete", workspace=ACME)), DROPPED),
+        (result("completeness", found(POLL, "error:incomplete", workspace=ACME)), DROPPED),
         (result("runs", found(POLL, "verdict", "error:bug")), NO_TOKEN),
         (result("runs", found(POLL, "verdict")), NO_TOKEN),
         (result("runs", found(POLL, "verdict", "error:credentials", "error:database")), NO_TOKEN),
@@ -157,10 +174,10 @@ def chance_results(chance: random.Random) -> list[CheckResult]:
     """Some checks with some findings of the kinds that they give."""
     errors = [f"error:{kind}" for kind in ("credentials", "guard", "guarded", "shrink", "validation", "incomplete")]
     given = {
-        "freshness": [{POLL, "late", "unread"}, {POLL, "late", *errors}],
+        "freshness": [{POLL, "late", "unread"}, {POLL, CAMPAIGNS, "late", *errors}],
         "runs": [{POLL, SNAPSHOT, "absent"}, {POLL, SNAPSHOT, "verdict", *errors}],
-        "completeness": [{POLL, "late", "unread"}, set(errors)],
-        "workspace-failures": [{POLL, "late", "unread"}, {"failing", *errors}],
+        "completeness": [{POLL, "late", "unread"}, {POLL, CAMPAIGNS, *errors}],
+        "workspace-failures": [{POLL, "late", "unread"}, {POLL, CAMPAIGNS, "failing", *errors}],
         "account-drop": [{POLL, "late", "unread"}, set[str]()],
         "tokens": [set[str](), {"unread"}],
         "leases": [{POLL, "held"}, {POLL, "gone", "late"}, {POLL, "late"}],
