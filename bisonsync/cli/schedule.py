@@ -14,7 +14,7 @@ from bisonsync.cli.options import Command, global_options, group
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
-    from bisonsync.jobs.schedule import Embedded, Setup
+    from bisonsync.jobs.schedule.jobs import Embedded, Setup
     from bisonsync.run import Result
 
 _USER = "bisonsync"
@@ -44,10 +44,10 @@ def schedule_cron(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import schedule as job
+        from bisonsync.jobs.schedule import cron
         from bisonsync.run import Result
 
-        text = job.cron(_setup(session))
+        text = cron.crontab(_setup(session))
         session.output.text(text)
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         return Result({"lines": len(lines)}, details={"crontab": text})
@@ -79,16 +79,17 @@ def schedule_systemd(
         raise typer.BadParameter(f"{user!r} is no user's name", param_hint="--user")
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import schedule as job
+        from bisonsync.jobs.schedule import systemd
+        from bisonsync.jobs.schedule.write import write_units
         from bisonsync.run import Result
 
         setup = _setup(session)
-        made = job.units(setup, user or (setup.embedded.owner if setup.embedded else _USER))
+        made = systemd.units(setup, user or (setup.embedded.owner if setup.embedded else _USER))
         details = {"units": made}
         if write is None:
             session.output.text("\n".join(f"# {name}\n{text}" for name, text in made.items()).rstrip())
             return Result({"units": len(made)}, details=details)
-        done = job.write(write, made, force=force, dry_run=options.dry_run)
+        done = write_units(write, made, force=force, dry_run=options.dry_run)
         for name in done.written:
             session.output.result(f"{'would write' if options.dry_run else 'wrote'} {write / name}")
         for name in done.unwanted:
@@ -105,7 +106,7 @@ def schedule_systemd(
 
 def _setup(session: Session) -> Setup:
     """What the lines and units have to say about this installation."""
-    from bisonsync.jobs.schedule import HOUR, Setup
+    from bisonsync.jobs.schedule.jobs import HOUR, Setup
 
     sources, settings = session.sources, session.settings
     given = session.options.database_url
@@ -139,7 +140,7 @@ def _command() -> tuple[str, ...]:
 
 def _embedded() -> Embedded:
     from bisonsync import embedded
-    from bisonsync.jobs.schedule import Embedded
+    from bisonsync.jobs.schedule.jobs import Embedded
 
     found = embedded.status()
     home = found.directory.parent.parent

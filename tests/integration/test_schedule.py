@@ -21,7 +21,7 @@ from cli import CHECKOUT, PATIENCE, environment, run_cli, wait_until
 from nights import ZONES, changes
 from office import Connection, Office, Outcome
 
-from bisonsync.jobs import schedule
+from bisonsync.jobs.schedule import jobs, systemd
 from bisonsync.sandbox import Sandbox
 
 # A timer and a service of each, and what tells of failures.
@@ -140,13 +140,13 @@ def elapses(expressions: Iterable[str], zone: str, begin: datetime) -> Iterator[
 @needs_systemd
 @pytest.mark.parametrize("zone", ZONES)
 def test_no_timer_pauses_or_elapses_twice_in_a_night_that_changes_the_clocks(zone: str) -> None:
-    expressions = {schedule.calendar(every, 37): every for every in schedule.INTERVALS}
+    expressions = {systemd.calendar(every, 37): every for every in jobs.INTERVALS}
 
     for changed_at in changes(zone):
-        found = elapses(expressions, zone, changed_at - 2 * schedule.HOUR)
+        found = elapses(expressions, zone, changed_at - 2 * jobs.HOUR)
         for (expression, every), came in zip(expressions.items(), found, strict=True):
             assert len(came) == 330
-            if every < schedule.DAY:
+            if every < jobs.DAY:
                 assert {after - before for before, after in pairwise(came)} == {every}, expression
             else:
                 local = [at.astimezone(ZoneInfo(zone)) for at in came]

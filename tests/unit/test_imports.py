@@ -50,7 +50,8 @@ ALSO: dict[str, set[str]] = {
     "jobs.config": {"settings", "durations"},
     "jobs.init": {"settings"},
     "jobs.db": {"embedded"},
-    "jobs.schedule": {"durations"},
+    "jobs.schedule.jobs": {"durations"},
+    "jobs.schedule.cron": {"durations"},
 }
 
 # Library: the only module that may import it.

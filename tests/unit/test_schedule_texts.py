@@ -17,12 +17,12 @@ from nights import ZONES, changes, read_line, starts
 
 from bisonsync.durations import parse_duration
 from bisonsync.errors import ConfigError
-from bisonsync.jobs import schedule
-from bisonsync.jobs.schedule import Embedded, Setup
+from bisonsync.jobs.schedule import cron, jobs, systemd
+from bisonsync.jobs.schedule.jobs import Embedded, Setup
 from bisonsync.settings.models import SCHEDULE
 
 # Of the jobs that do not always have a line, hourly like those that discover.
-OTHERS = {"webhooks-ensure": schedule.HOUR}
+OTHERS = {"webhooks-ensure": jobs.HOUR}
 SETUP = Setup(
     command=("/opt/bisonsync/bin/bisonsync",),
     config=Path("/etc/bisonsync/config.toml"),
@@ -89,19 +89,19 @@ WORDS = (
     ],
 )
 def test_the_nearest_interval_that_cron_can_say(asked: str, said: str, fields: str, calendar: str) -> None:
-    every = schedule.nearest_interval(parse_duration(asked))
+    every = jobs.nearest_interval(parse_duration(asked))
 
-    assert schedule.often(every) == said
-    assert schedule.cron_fields(every, 37) == fields
-    assert schedule.calendar(every, 37) == calendar
+    assert jobs.often(every) == said
+    assert cron.cron_fields(every, 37) == fields
+    assert systemd.calendar(every, 37) == calendar
 
 
 def every_line() -> set[tuple[timedelta, str, tuple[int, int]]]:
     """The lines of every interval and the example's, without their commands: interval, fields, seconds and turns."""
     crontabs = [(EXAMPLE, SCHEDULE)]
-    for every in schedule.INTERVALS:
+    for every in jobs.INTERVALS:
         intervals = dict.fromkeys(SCHEDULE, every) | OTHERS
-        crontabs.append((schedule.cron(replace(SETUP, intervals=intervals)), intervals))
+        crontabs.append((cron.crontab(replace(SETUP, intervals=intervals)), intervals))
     found = set[tuple[timedelta, str, tuple[int, int]]]()
     for crontab, intervals in crontabs:
         lines = commands(crontab)
@@ -109,38 +109,38 @@ def every_line() -> set[tuple[timedelta, str, tuple[int, int]]]:
         for name, (fields, command) in lines.items():
             turn = TURN.match(command)
             turns = (int(turn[1]), int(turn[2])) if turn else (1, 1)
-            found.add((intervals.get(name, schedule.HOUR), fields, turns))
+            found.add((intervals.get(name, jobs.HOUR), fields, turns))
     return found
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_no_line_pauses_or_comes_twice_in_a_night_that_changes_the_clocks(zone: str) -> None:
-    lines = [line for line in every_line() if line[0] < schedule.DAY]
+    lines = [line for line in every_line() if line[0] < jobs.DAY]
 
     assert len(changes(zone)) >= 2
     for changed_at in changes(zone):
         for every, fields, (seconds, turns) in lines:
-            around = (changed_at - every - 3 * schedule.HOUR, changed_at + every + 3 * schedule.HOUR)
+            around = (changed_at - every - 3 * jobs.HOUR, changed_at + every + 3 * jobs.HOUR)
             came = [at for at in starts(read_line(fields), zone, *around) if at.timestamp() // seconds % turns == 0]
             pauses = [after - before for before, after in pairwise(came)]
-            assert schedule.MINUTE <= min(pauses) <= max(pauses) <= every + schedule.MINUTE, (fields, turns)
+            assert jobs.MINUTE <= min(pauses) <= max(pauses) <= every + jobs.MINUTE, (fields, turns)
 
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_daily_line_comes_once_on_the_day_that_changes_the_clocks(zone: str) -> None:
-    daily = [fields for every, fields, _ in every_line() if every == schedule.DAY]
+    daily = [fields for every, fields, _ in every_line() if every == jobs.DAY]
 
     assert daily
     for changed_at in changes(zone):
         for fields in daily:
-            around = (changed_at - 2 * schedule.DAY, changed_at + 2 * schedule.DAY)
+            around = (changed_at - 2 * jobs.DAY, changed_at + 2 * jobs.DAY)
             came = [at.astimezone(ZoneInfo(zone)) for at in starts(read_line(fields), zone, *around)]
             assert {(at.hour, at.minute) for at in came} == {(4, int(fields.split()[0]))}
-            assert {after.date() - before.date() for before, after in pairwise(came)} == {schedule.DAY}
+            assert {after.date() - before.date() for before, after in pairwise(came)} == {jobs.DAY}
 
 
 def test_the_shell_takes_one_turn_of_those_that_cron_names() -> None:
-    test = schedule.cron_test(timedelta(hours=4))
+    test = cron.cron_test(timedelta(hours=4))
     moments = "0 1799 1800 14399 14400 16199 16200 1800000000 1800014400"
 
     script = f'for now in {moments}; do date() {{ echo "$now"; }}; {test}echo "$now"; done'
@@ -151,7 +151,7 @@ def test_the_shell_takes_one_turn_of_those_that_cron_names() -> None:
 
 
 def test_an_interval_that_cron_cannot_say_is_named() -> None:
-    text = schedule.cron(replace(SETUP, intervals={"poll-accounts": parse_duration("7m")}))
+    text = cron.crontab(replace(SETUP, intervals={"poll-accounts": parse_duration("7m")}))
 
     flowing = text.replace("\n# ", " ")
     assert commands(text)["poll-accounts"][0] == "*/6 * * * *"
@@ -162,8 +162,8 @@ def test_an_interval_that_cron_cannot_say_is_named() -> None:
 def test_a_job_that_is_off_has_no_line_and_no_unit() -> None:
     setup = replace(SETUP, intervals={"health": timedelta(minutes=1)})
 
-    assert list(commands(schedule.cron(setup))) == ["health", "discover", "mint-tokens"]
-    assert {name for name in schedule.units(setup, "bisonsync") if name.endswith(".timer")} == {
+    assert list(commands(cron.crontab(setup))) == ["health", "discover", "mint-tokens"]
+    assert {name for name in systemd.units(setup, "bisonsync") if name.endswith(".timer")} == {
         "bisonsync-health.timer",
         "bisonsync-workspaces-discover.timer",
         "bisonsync-workspaces-mint-tokens.timer",
@@ -171,7 +171,7 @@ def test_a_job_that_is_off_has_no_line_and_no_unit() -> None:
 
 
 def test_each_line_stands_below_how_often_and_why() -> None:
-    blocks = schedule.cron(SETUP).split("\n\n")[1:]
+    blocks = cron.crontab(SETUP).split("\n\n")[1:]
 
     assert len(blocks) == len(WORDS)
     for block in blocks:
@@ -183,7 +183,7 @@ def test_each_line_stands_below_how_often_and_why() -> None:
 
 
 def test_a_run_has_its_deadline_and_gives_way_to_another() -> None:
-    lines = commands(schedule.cron(SETUP))
+    lines = commands(cron.crontab(SETUP))
 
     assert lines["poll-accounts"][1].endswith("poll-accounts -q --deadline 4m --jitter 20s --skip-if-locked")
     assert lines["health"][1].endswith("health --alert -q --deadline 50s")
@@ -197,7 +197,7 @@ def test_cron_and_the_shell_leave_odd_paths_as_they_are(tmp_path: Path) -> None:
     program.chmod(0o755)
     setup = replace(SETUP, command=(str(program),), config=tmp_path / ODD / "config.toml")
 
-    for _, command in commands(schedule.cron(setup)).values():
+    for _, command in commands(cron.crontab(setup)).values():
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)[:3] == [str(program), "-c", str(setup.config)]
 
@@ -207,7 +207,7 @@ def test_units_quote_odd_paths_for_systemd() -> None:
         SETUP, config=Path("/etc") / ODD.replace("/", ""), secret_files={"database_url": Path("/etc/a b%c")}
     )
 
-    unit = schedule.units(setup, "bisonsync")["bisonsync-poll-accounts.service"]
+    unit = systemd.units(setup, "bisonsync")["bisonsync-poll-accounts.service"]
 
     assert (
         'ExecStart=/opt/bisonsync/bin/bisonsync -c "/etc/it\'s 50%% of \\"$$HOME\\" & a \\\\ back; `date` #1" '
@@ -216,7 +216,7 @@ def test_units_quote_odd_paths_for_systemd() -> None:
     assert "LoadCredential=database_url:/etc/a b%%c\n" in unit
 
 
-@pytest.mark.parametrize("make", [schedule.cron, lambda setup: schedule.units(setup, "bisonsync")])
+@pytest.mark.parametrize("make", [cron.crontab, lambda setup: systemd.units(setup, "bisonsync")])
 def test_a_path_with_a_line_break_is_refused(make: object) -> None:
     with pytest.raises(ConfigError, match="cannot stand in one line"):
         make(replace(SETUP, config=Path("/etc/a\n* * * * * rm -rf /")))  # type: ignore[operator]
@@ -225,23 +225,23 @@ def test_a_path_with_a_line_break_is_refused(make: object) -> None:
 def test_what_the_shell_alone_knows_is_told() -> None:
     setup = replace(SETUP, config=None, variables=["BISONSYNC_DATABASE_URL"])
 
-    for text in (schedule.cron(setup), schedule.units(setup, "bisonsync")["bisonsync-health.service"]):
+    for text in (cron.crontab(setup), systemd.units(setup, "bisonsync")["bisonsync-health.service"]):
         flowing = text.replace("\n# ", " ")
         assert "does not see this shell's environment, from which settings come: BISONSYNC_DATABASE_URL." in flowing
         assert "starts each run without any setting" in flowing
 
 
 def test_nothing_is_told_when_the_file_says_it_all() -> None:
-    assert "ATTENTION" not in schedule.cron(SETUP) + "".join(schedule.units(SETUP, "bisonsync").values())
+    assert "ATTENTION" not in cron.crontab(SETUP) + "".join(systemd.units(SETUP, "bisonsync").values())
 
 
 def test_the_embedded_postgres_is_found_by_its_owner() -> None:
     folder = Path("/srv/our data/bisonsync/postgres")
     setup = replace(SETUP, embedded=Embedded(folder, "ann", Path("/srv/our data")))
 
-    crontab = schedule.cron(setup)
-    unit = schedule.units(setup, "ann")["bisonsync-poll-accounts.service"]
-    other = schedule.units(setup, "bob")["bisonsync-poll-accounts.service"]
+    crontab = cron.crontab(setup)
+    unit = systemd.units(setup, "ann")["bisonsync-poll-accounts.service"]
+    other = systemd.units(setup, "bob")["bisonsync-poll-accounts.service"]
 
     assert "\nXDG_DATA_HOME='/srv/our data'\n" in crontab
     assert "belongs to ann: these lines belong into the crontab of that user." in crontab.replace("\n# ", " ")
@@ -262,7 +262,7 @@ def test_the_embedded_postgres_is_found_by_its_owner() -> None:
     ],
 )
 def test_a_program_in_a_home_stays_in_sight(place: str, setting: str) -> None:
-    unit = schedule.units(replace(SETUP, command=(place,)), "bisonsync")["bisonsync-health.service"]
+    unit = systemd.units(replace(SETUP, command=(place,)), "bisonsync")["bisonsync-health.service"]
 
     assert f"\n{setting}\n" in unit
 
@@ -270,14 +270,14 @@ def test_a_program_in_a_home_stays_in_sight(place: str, setting: str) -> None:
 def test_what_the_user_must_be_able_to_read_is_told() -> None:
     setup = replace(SETUP, command=("/home/ann/venv/bin/bisonsync",), holds_secrets=True)
 
-    flowing = schedule.units(setup, "bisonsync")["bisonsync-health.service"].replace("\n# ", " ")
+    flowing = systemd.units(setup, "bisonsync")["bisonsync-health.service"].replace("\n# ", " ")
 
     assert "this program lies in a home: can bisonsync enter it?" in flowing
     assert "/etc/bisonsync/config.toml holds secrets and must belong to bisonsync: chown bisonsync" in flowing
 
 
 def test_states_of_the_health_are_no_failures_of_its_unit() -> None:
-    made = schedule.units(SETUP, "bisonsync")
+    made = systemd.units(SETUP, "bisonsync")
 
     assert "SuccessExitStatus=1 2 3\n" in made["bisonsync-health.service"]
     assert "SuccessExitStatus=1 2 3\n" in made["bisonsync-failed@.service"]
@@ -286,7 +286,7 @@ def test_states_of_the_health_are_no_failures_of_its_unit() -> None:
 
 
 def test_an_interval_that_no_calendar_says_is_counted() -> None:
-    made = schedule.units(replace(SETUP, intervals={"health": timedelta(seconds=45)}), "bisonsync")
+    made = systemd.units(replace(SETUP, intervals={"health": timedelta(seconds=45)}), "bisonsync")
 
     assert "OnActiveSec=45s\nOnUnitActiveSec=45s\n" in made["bisonsync-health.timer"]
     assert "OnCalendar" not in made["bisonsync-health.timer"]
@@ -295,7 +295,7 @@ def test_an_interval_that_no_calendar_says_is_counted() -> None:
 def test_what_the_settings_lack_or_have_for_a_job_is_told_with_it() -> None:
     setup = replace(SETUP, has_slack=False, heartbeats=frozenset({"prune"}))
 
-    for made in (dict(enumerate(schedule.cron(setup).split("\n\n"))), schedule.units(setup, "bisonsync")):
+    for made in (dict(enumerate(cron.crontab(setup).split("\n\n"))), systemd.units(setup, "bisonsync")):
         mute = [text for text in made.values() if "# ATTENTION: [alerts] has no slack_webhook_url" in text]
         told = [text for text in made.values() if "# It pings the address that [heartbeats] has for prune." in text]
         assert len(mute) == len(told) == 1
@@ -304,7 +304,7 @@ def test_what_the_settings_lack_or_have_for_a_job_is_told_with_it() -> None:
 
 
 def test_only_the_looks_that_alarm_have_a_folder_for_what_they_told() -> None:
-    units = schedule.units(SETUP, "bisonsync")
+    units = systemd.units(SETUP, "bisonsync")
 
     keeping = {name for name, text in units.items() if "\nStateDirectory=bisonsync-alerts\n" in text}
     assert keeping == {"bisonsync-health.service", "bisonsync-failed@.service"}

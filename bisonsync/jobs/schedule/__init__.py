@@ -1,0 +1,1 @@
+"""The schedule of this configuration: for cron, or for systemd."""
