@@ -10,38 +10,39 @@ from typer.core import TyperGroup
 
 from bisonsync.cli.options import global_options
 
-_COMMANDS = {
-    "poll-accounts": ("poll_accounts", "poll_accounts"),
-    "poll-campaigns": ("poll_campaigns", "poll_campaigns"),
-    "poll-warmup": ("poll_warmup", "poll_warmup"),
-    "pull-events": ("pull", "pull_events"),
-    "snapshot-providers": ("snapshots", "snapshot_providers"),
-    "rebuild-counters": ("rebuild", "rebuild_counters"),
-    "health": ("health", "health"),
-    "prune": ("upkeep", "prune"),
-    "dashboard": ("dashboard", "dashboard"),
-    "inbox": ("inbox", "inbox"),
-    "dead-letters": ("dead_letters", "dead_letters"),
-    "alerts": ("alerts", "alerts"),
-    "runs": ("runs", "runs"),
-    "init": ("setup", "init"),
-    "migrate": ("setup", "migrate"),
-    "workspaces": ("workspaces", "app"),
-    "webhooks": ("webhooks", "webhooks"),
-    "config": ("setup", "config"),
-    "db": ("setup", "db"),
-    "schedule": ("schedule", "schedule"),
-    "receive-webhooks": ("receive", "receive_webhooks"),
-    "replay-webhooks": ("replay", "replay_webhooks"),
-    "demo": ("tryout", "demo"),
-    "sandbox": ("tryout", "sandbox"),
-}
+# Each in a module of its name.
+_COMMANDS = (
+    "poll-accounts",
+    "poll-campaigns",
+    "poll-warmup",
+    "pull-events",
+    "snapshot-providers",
+    "rebuild-counters",
+    "health",
+    "prune",
+    "dashboard",
+    "inbox",
+    "dead-letters",
+    "alerts",
+    "runs",
+    "init",
+    "migrate",
+    "workspaces",
+    "webhooks",
+    "config",
+    "db",
+    "schedule",
+    "receive-webhooks",
+    "replay-webhooks",
+    "demo",
+    "sandbox",
+)
 
 
 class LazyGroup(TyperGroup):
     """Knows the commands by name and imports one when it is needed."""
 
-    commands_by_name: ClassVar[dict[str, tuple[str, str]]] = _COMMANDS
+    names: ClassVar[tuple[str, ...]] = _COMMANDS
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
@@ -54,13 +55,13 @@ class LazyGroup(TyperGroup):
             raise
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands_by_name)
+        return list(self.names)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.commands_by_name:
+        if cmd_name not in self.names:
             return None
-        module, attribute = self.commands_by_name[cmd_name]
-        commands: typer.Typer = getattr(import_module(f"bisonsync.cli.{module}"), attribute)
+        name = cmd_name.replace("-", "_")
+        commands: typer.Typer = getattr(import_module(f"bisonsync.cli.{name}"), name)
         command = typer.main.get_command(commands)
         command.name = cmd_name
         return command

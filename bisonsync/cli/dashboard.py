@@ -117,7 +117,7 @@ def dashboard_providers(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.cli import providers
+        from bisonsync.cli.dashboard_providers import show
         from bisonsync.errors import UsageError
 
         if options.workspaces:
@@ -126,7 +126,7 @@ def dashboard_providers(options: Options) -> None:
                 hint="use --instance, or the SQL function performance_by('workspace', from_date, to_date)",
             )
         keys = _chosen(session)
-        return providers.show(session, None if keys is None else sorted({instance for instance, _ in keys}))
+        return show(session, None if keys is None else sorted({instance for instance, _ in keys}))
 
     execute(options, "dashboard-providers", body)
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from bisonsync.run import Result, SetupRun
     from bisonsync.store.registry import WorkspaceRow
 
-app = group(no_args_is_help=True)
+workspaces = group(no_args_is_help=True)
 
 
-@app.callback()
+@workspaces.callback()
 @global_options
-def workspaces() -> None:
+def workspaces_() -> None:
     """The registry of workspaces and their tokens.
 
     \b
@@ -30,7 +30,7 @@ def workspaces() -> None:
     """
 
 
-@app.command("discover", cls=Command)
+@workspaces.command("discover", cls=Command)
 @global_options
 def discover(options: Options) -> None:
     """Register the workspaces that a super-admin key can see.
@@ -51,7 +51,7 @@ def discover(options: Options) -> None:
     execute(options, "workspaces-discover", body)
 
 
-@app.command("mint-tokens", cls=Command)
+@workspaces.command("mint-tokens", cls=Command)
 @global_options
 def mint_tokens(options: Options) -> None:
     """Make an api-user token for each active workspace without a valid one.
@@ -75,7 +75,7 @@ def mint_tokens(options: Options) -> None:
     execute(options, "workspaces-mint-tokens", body)
 
 
-@app.command("verify", cls=Command)
+@workspaces.command("verify", cls=Command)
 @global_options
 def verify(options: Options) -> None:
     """Ask each token in which workspace it acts.
@@ -97,7 +97,7 @@ def verify(options: Options) -> None:
     execute(options, "workspaces-verify", body)
 
 
-@app.command("list", cls=Command)
+@workspaces.command("list", cls=Command)
 @global_options
 def list_(options: Options) -> None:
     """Show the registered workspaces.
@@ -148,7 +148,7 @@ def list_(options: Options) -> None:
     execute(options, "workspaces-list", body)
 
 
-@app.command("add", cls=Command)
+@workspaces.command("add", cls=Command)
 @global_options
 def add(
     options: Options,
@@ -186,7 +186,7 @@ def add(
     execute(options, "workspaces-add", body)
 
 
-@app.command("enable", cls=Command)
+@workspaces.command("enable", cls=Command)
 @global_options
 def enable(
     options: Options, workspaces: Annotated[list[str], typer.Argument(metavar="ID|NAME...", help="Which ones.")]
@@ -200,7 +200,7 @@ def enable(
     _switch(options, workspaces, active=True)
 
 
-@app.command("disable", cls=Command)
+@workspaces.command("disable", cls=Command)
 @global_options
 def disable(
     options: Options, workspaces: Annotated[list[str], typer.Argument(metavar="ID|NAME...", help="Which ones.")]

@@ -38,7 +38,7 @@ WHERE
     )
 ORDER BY
     floor(extract(epoch FROM now() - s.last_complete_at) / 60) DESC NULLS FIRST,
-    s.total DESC NULLS LAST,
+    coalesce(s.total, s.distinct_ids) DESC NULLS LAST,
     w.bison_instance,
     w.bison_workspace_id;
 

@@ -76,7 +76,7 @@ def test_every_command_is_in_the_table_the_manual_and_the_help() -> None:
     shown = run_cli(["--help"], environment()).stdout
 
     named = {command[0] for command in COMMANDS} | {"sandbox"}
-    assert named == set(LazyGroup.commands_by_name)
+    assert named == set(LazyGroup.names)
     for name in named:
         assert name in shown
         assert name in "".join(line for line in manual.splitlines(keepends=True) if line.startswith("### "))

@@ -1,4 +1,4 @@
-"""Trying out: demo, sandbox."""
+"""The real commands on a database and an API of their own: demo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisonsync.cli.options import group, single
+from bisonsync.cli.options import single
 from bisonsync.runner import Options, Session, execute
 
 if TYPE_CHECKING:
@@ -65,21 +65,3 @@ def _demo(
 
 
 demo = single("demo", _demo)
-sandbox = group(add_completion=False)
-
-
-@sandbox.command(
-    "sandbox",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-)
-def _sandbox(arguments: Annotated[list[str] | None, typer.Argument(metavar="[FLAGS]")] = None) -> None:
-    """Serve a local Email Bison look-alike.
-
-    \b
-    Example:
-      bisonsync sandbox --workspaces 27 --accounts 4050 --latency 150ms
-    """
-    from bisonsync.sandbox.__main__ import main
-
-    main(arguments or [], program="bisonsync sandbox")
