@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -194,6 +195,26 @@ class Claim(Protocol):
     def __call__(
         self, instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /
     ) -> tuple[WorkspaceRow, ...]: ...
+
+
+def hand_out(rows: Sequence[WorkspaceRow]) -> Claim:
+    """Workspaces that are this run's own already: the largest first, so that no long list begins when others end."""
+    waiting = sorted(rows, key=lambda row: -row.accounts_total)
+    lock = threading.Lock()
+
+    def claim(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /) -> tuple[WorkspaceRow, ...]:
+        with lock:
+            found = [row for row in waiting if fits(row.key, instance, among)][:count]
+            for row in found:
+                waiting.remove(row)
+        return tuple(found)
+
+    return claim
+
+
+def fits(key: WorkspaceKey, instance: str, among: AbstractSet[WorkspaceKey] | None) -> bool:
+    """Whether a workspace is one of those that are to be claimed."""
+    return key.bison_instance == instance and (among is None or key in among)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ SPEC = ListSpec(
     path="/api/sender-emails",
     read_row=read_sender_email,
     table=accounts.TABLE,
-    expected=attrgetter("total"),
+    expected=attrgetter("accounts_total"),
 )
 
 

@@ -58,7 +58,7 @@ def run(run: WorkspacesRun, policy: ListPolicy) -> Result:
         query=window,
         read_row=partial(read_warmup, window=window),
         table=warmup.TABLE,
-        expected=attrgetter("total"),
+        expected=attrgetter("accounts_total"),
     )
     interval = max(policy.interval_seconds, EVERY_SECONDS)
     return lists.poll(run, spec, replace(policy, interval_seconds=interval, rest_seconds=REST_SHARE * interval))

@@ -16,7 +16,7 @@ from bisonsync.errors import BisonsyncError, ConfigError, Stopped
 from bisonsync.keys import WorkspaceKey
 from bisonsync.polling.switching import take_key
 from bisonsync.polling.visit import Tally, Visit
-from bisonsync.run import STOP_GRACE_SECONDS, WorkspacesRun
+from bisonsync.run import STOP_GRACE_SECONDS, Claim, WorkspacesRun, hand_out
 from bisonsync.store.leases import Lease
 from bisonsync.store.registry import WorkspaceRow
 
@@ -25,9 +25,6 @@ T = TypeVar("T")
 # More workspaces than lanes are open at a time, so that lanes do not idle while one waits for its first or last page.
 SPARE_WORKSPACES = 2
 LOOK_SECONDS = 0.2
-
-# The next workspaces of an instance, up to a number, of those among some; () when nothing is left. Each is given once.
-Supply = Callable[[str, int, AbstractSet[WorkspaceKey] | None], Sequence[WorkspaceRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def over(
     plan: Plan,
     *,
     rows: Sequence[WorkspaceRow] | None = None,
-    supply: Supply | None = None,
+    supply: Claim | None = None,
 ) -> Visited[T]:
     """Visit the workspaces of a run (or those of ``rows``), the instances side by side.
 
@@ -88,7 +85,7 @@ class _Crew(Generic[T]):
         failed: Callable[[WorkspaceRow, BisonsyncError], T],
         plan: Plan,
         rows: Sequence[WorkspaceRow],
-        supply: Supply,
+        supply: Claim,
     ) -> None:
         self._run = run
         self._visit = visit
@@ -230,18 +227,3 @@ class _Crew(Generic[T]):
         except Stopped as stop:
             return stop
         return BisonsyncError("its requests were given up", hint="this is a bug")
-
-
-def hand_out(rows: Sequence[WorkspaceRow]) -> Supply:
-    """Workspaces that are this run's own already: the largest first, so that no long list begins when others end."""
-    waiting = sorted(rows, key=lambda row: -row.accounts_total)
-    lock = threading.Lock()
-
-    def supply(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None) -> Sequence[WorkspaceRow]:
-        with lock:
-            fit = [row for row in waiting if row.bison_instance == instance and (among is None or row.key in among)]
-            for row in fit[:count]:
-                waiting.remove(row)
-        return fit[:count]
-
-    return supply

@@ -1,4 +1,4 @@
-"""How a run comes to its workspaces: all are its own from the start, or it shares them with other hosts."""
+"""How runs on several hosts share their workspaces."""
 
 from __future__ import annotations
 
@@ -9,28 +9,13 @@ from typing import TYPE_CHECKING
 
 from bisonsync.errors import BisonsyncError, DatabaseError, Stopped
 from bisonsync.keys import WorkspaceKey
-from bisonsync.run import Claim, WorkspaceOutcome
+from bisonsync.run import WorkspaceOutcome, fits
 from bisonsync.runner.leasing import LeaseKeeper
 from bisonsync.runner.left_out import all_busy, failed, held_by, skipped
 
 if TYPE_CHECKING:
     from bisonsync.store.leases import Holder, Lease
     from bisonsync.store.registry import WorkspaceRow
-
-
-def hand_out(rows: Sequence[WorkspaceRow]) -> Claim:
-    """A way to workspaces that are this run's own already: the largest first."""
-    waiting = sorted(rows, key=lambda row: -row.accounts_total)
-    lock = threading.Lock()
-
-    def claim(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /) -> tuple[WorkspaceRow, ...]:
-        with lock:
-            fit = [row for row in waiting if _fits(row.key, instance, among)][:count]
-            for row in fit:
-                waiting.remove(row)
-        return tuple(fit)
-
-    return claim
 
 
 class SharedWorkspaces:
@@ -61,7 +46,7 @@ class SharedWorkspaces:
     ) -> tuple[WorkspaceRow, ...]:
         """Up to ``count`` more of an instance, the longest unread first; why there are no more is in ``left_out``."""
         with self._lock:
-            keys = [key for key in self._open if key not in self._locked and _fits(key, instance, among)]
+            keys = [key for key in self._open if key not in self._locked and fits(key, instance, among)]
             if self._end is not None or not keys:
                 return ()
             try:
@@ -121,7 +106,3 @@ class SharedWorkspaces:
             return skipped(row, "read by another run meanwhile" if is_read else held_by(holders.get(key)))
 
         return tuple(outcome(key, row) for key, row in self._open.items())
-
-
-def _fits(key: WorkspaceKey, instance: str, among: AbstractSet[WorkspaceKey] | None) -> bool:
-    return key.bison_instance == instance and (among is None or key in among)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bisonsync.errors import ArgumentRefused, ConfigError
 from bisonsync.keys import WorkspaceKey
-from bisonsync.run import Claim, InstanceAccess, Result, Run, SetupRun, WorkspacesRun
+from bisonsync.run import Claim, InstanceAccess, Result, Run, SetupRun, WorkspacesRun, hand_out
 from bisonsync.runner import ledger
-from bisonsync.runner.claims import SharedWorkspaces, hand_out
+from bisonsync.runner.claims import SharedWorkspaces
 from bisonsync.runner.leasing import LeaseKeeper
 from bisonsync.runner.left_out import with_left_out
 from bisonsync.runner.selection import choose

@@ -19,7 +19,7 @@ from bisonsync.keys import WorkspaceKey
 from bisonsync.polling import crew
 from bisonsync.polling.results import outcome_of, problems_of_run, sum_up
 from bisonsync.polling.visit import Tally, Visit
-from bisonsync.run import WorkspaceAccess, WorkspacesRun
+from bisonsync.run import WorkspaceAccess, WorkspacesRun, hand_out
 from bisonsync.store.registry import WorkspaceRow
 
 PLAN = crew.Plan("rows")
@@ -48,7 +48,7 @@ def row(number: int, *, instance: str = "sim", total: int = 0) -> WorkspaceRow:
             bison_instance=instance,
             bison_workspace_id=number,
             workspace_name=f"Client {number}",
-            total=total,
+            accounts_total=total,
         ),
     )
 
@@ -105,9 +105,11 @@ def test_what_goes_wrong_in_one_workspace_is_its_answer_alone(capsys: pytest.Cap
 @pytest.mark.parametrize(("side_by_side", "first"), [(False, 3), (True, 3 + crew.SPARE_WORKSPACES)])
 def test_begins_with_what_it_can_read_at_once_and_asks_for_one_more_each_time(side_by_side: bool, first: int) -> None:
     rows = [row(number) for number in range(1, 10)]
-    supply, asked = crew.hand_out(rows[:-1]), list[int]()
+    supply, asked = hand_out(rows[:-1]), list[int]()
 
-    def counted(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None) -> Sequence[WorkspaceRow]:
+    def counted(
+        instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /
+    ) -> tuple[WorkspaceRow, ...]:
         asked.append(count)
         return supply(instance, count, among)
 
