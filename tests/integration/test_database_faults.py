@@ -222,14 +222,14 @@ def private(session_folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("family", "name"),
     [
-        pytest.param("start_read", id="before the read"),
-        pytest.param("upsert_accounts", id="in mid-merge"),
-        pytest.param("record_result", id="before the commit"),
+        pytest.param("visits", "start_read", id="before the read"),
+        pytest.param("accounts", "upsert_accounts", id="in mid-merge"),
+        pytest.param("visits", "record_result", id="before the commit"),
     ],
 )
-def test_a_restart_of_postgres_costs_a_retry(private: Path, name: str) -> None:
+def test_a_restart_of_postgres_costs_a_retry(private: Path, family: str, name: str) -> None:
     dsn = embedded.start(private, server_options={"fsync": "off"})
     with psycopg.connect(dsn, autocommit=True) as conn:
         migrations.apply_all(conn)
@@ -239,7 +239,7 @@ def test_a_restart_of_postgres_costs_a_retry(private: Path, name: str) -> None:
         embedded.start(private, server_options={"fsync": "off"})
 
     with scene(dsn, **WORLD) as stage:
-        rule = stage.proxy.at("statement", said_by("accounts", name), restart)
+        rule = stage.proxy.at("statement", said_by(family, name), restart)
         done = cli.finish(stage.start())
         assert rule.hit.is_set()
     with scene(dsn, **WORLD) as stage:
