@@ -98,9 +98,8 @@ class Visit:
 
         No request is spent on a workspace that another run has taken over: raises LeaseLost.
         """
-        self._require_token()
         start = self.run.bookkeeping.run(lambda conn: self._start_read(conn, resource))
-        if self.access.by_switch and not self._is_switched:
+        if self._switch_lease is not None and not self._is_switched:
             switch_into(self.run, self.client, self.access, self.row.bison_workspace_id)
             self._is_switched = True
         return start
@@ -150,9 +149,12 @@ class Visit:
             raise self.access.error or ConfigError(f"workspace {self.row.key} has no token")
         return self.access.token
 
-    def _start_read(self, conn: Connection, resource: str) -> ReadStart:
+    def _require_lease(self, conn: Connection) -> None:
         if self.lease is not None:
             leases.require(conn, self.lease)
+
+    def _start_read(self, conn: Connection, resource: str) -> ReadStart:
+        self._require_lease(conn)
         return visits.start_read(conn, resource, self.row.bison_instance)
 
     def _submit(self) -> Future[Workspace]:

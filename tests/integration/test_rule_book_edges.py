@@ -14,7 +14,7 @@ from cli import wait_until
 from conftest import named
 from psycopg.sql import SQL, Identifier
 
-from bisonsync.jobs.pull_events import problems_of
+from bisonsync.jobs.pull_events.pull import problems_of
 from bisonsync.store import migrations, webhooks
 from bisonsync.store.webhooks import Delivery, Outcome
 

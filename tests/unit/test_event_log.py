@@ -13,7 +13,7 @@ from conversation import TOKEN, WHO, client_of
 
 from bisonsync.api.event_log import EventLogReader, Part, Walk
 from bisonsync.errors import ApiUnavailable, ListChanged
-from bisonsync.jobs.pull_events import KEPT, OVERLAP, advanced, delivery_of, first_walk, interrupted_walk
+from bisonsync.jobs.pull_events.walks import KEPT, OVERLAP, advanced, delivery_of, first_walk, interrupted_walk
 from bisonsync.models import StoredEvent
 from bisonsync.store.event_pulls import Pull
 
