@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import TypeVar
 
-from bisonsync.api.client import InstanceClient
 from bisonsync.api.lanes import Lanes
-from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, CredentialsError, DeadlineExceeded, GuardRefused
+from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, DeadlineExceeded
 from bisonsync.keys import WorkspaceKey
 from bisonsync.models import DailyStats
-from bisonsync.run import Problem, WorkspaceAccess, WorkspacesRun
+from bisonsync.polling.visit import Tally, Visit
+from bisonsync.run import Problem, WorkspacesRun
 from bisonsync.store import partitions, snapshot_gaps
 from bisonsync.store.db import Connection
 from bisonsync.store.registry import WorkspaceRow
@@ -203,16 +203,11 @@ class _InstanceFiller:
 
         Raises _HostRefusal, GuardRefused when the token acts elsewhere, and what the client raises.
         """
-        client, access = self._access(row)
-        assert access.token is not None  # what _access returns has one
-        token, who = access.token, access.who
-        self._require_identity(row, client, token, who)
-        self._require_filter(row, client, token, who, next(iter(moved)))
+        visit = self._visit(row)
+        self._prove(visit)
+        self._require_filter(visit, next(iter(moved)))
         asked = {
-            self._lanes.submit(
-                row.key,
-                lambda gap=gap, number=number: client.get_daily_stats(token, [number], gap.before, gap.after, who=who),
-            ): (gap, number)
+            self._lanes.submit(row.key, partial(_ask, visit, gap, number)): (gap, number)
             for gap, ids in moved.items()
             for number in ids
         }
@@ -225,40 +220,29 @@ class _InstanceFiller:
                 self._refuse(row, "the platform does not tell every missing day", [number])
             else:
                 told.setdefault(gap, {})[number] = days
-        self._require_identity(row, client, token, who)
+        self._prove(visit)
         return told
 
-    def _access(self, row: WorkspaceRow) -> tuple[InstanceClient, WorkspaceAccess]:
-        access = self._run.access[row.key]
+    def _visit(self, row: WorkspaceRow) -> Visit:
         client = self._run.clients.get(self._instance)
-        if access.error is not None or client is None or access.token is None:
-            raise access.error or ConfigError(f"instance {self._instance} is not in the settings")
-        if access.by_switch:
-            raise CredentialsError(
-                f"workspace {row.key} has no token of its own: gaps are not filled by switching a key",
-                hint="run 'bisonsync workspaces mint-tokens'",
-            )
-        return client, access
+        if client is None:
+            raise self._run.access[row.key].error or ConfigError(f"instance {self._instance} is not in the settings")
+        visit = Visit(self._run, row, client, Tally(), lanes=self._lanes, refusal="nothing was filled")
+        visit.require_own_token("gaps are not filled by switching a key")
+        return visit
 
-    def _require_identity(self, row: WorkspaceRow, client: InstanceClient, token: str, who: str) -> None:
+    def _prove(self, visit: Visit) -> None:
         self._work.counts["gap_requests"] += 1
-        acting = self._answer(row, lambda: client.get_acting_workspace(token, who=who))
-        if acting.id != row.bison_workspace_id:
-            raise GuardRefused(
-                f"{who} acts in workspace {acting.id} ({acting.shown}), not in {row.bison_workspace_id}"
-                f" ({row.workspace_name}): nothing was filled",
-                hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
-            )
+        visit.prove(self._answered(self._lanes.submit(visit.row.key, visit.ask)))
 
-    def _require_filter(self, row: WorkspaceRow, client: InstanceClient, token: str, who: str, gap: Gap) -> None:
+    def _require_filter(self, visit: Visit, gap: Gap) -> None:
         """Ask once for a mailbox that cannot be, in days on which some of the workspace moved."""
         if self._is_filter_known:
             return
         self._work.counts["gap_requests"] += 1
         try:
-            stats = self._answer(
-                row, lambda: client.get_daily_stats(token, [NO_ACCOUNT], gap.before, gap.after, who=who)
-            )
+            asked = self._lanes.submit(visit.row.key, partial(_ask, visit, gap, NO_ACCOUNT))
+            stats = self._answered(asked).result()
         except ApiRefused:
             # Who refuses the id knows the filter; who has no such route will say so again.
             return
@@ -268,13 +252,12 @@ class _InstanceFiller:
             )
         self._is_filter_known = True
 
-    def _answer(self, row: WorkspaceRow, call: Callable[[], T]) -> T:
-        """What one call returns; a stop does not wait for a host that hangs."""
-        future = self._lanes.submit(row.key, call)
+    def _answered(self, future: Future[T]) -> Future[T]:
+        """The same, once it is done; a stop does not wait for a host that hangs."""
         while not future.done():
             wait([future], timeout=LOOK_SECONDS)
             self._run.clock.check()
-        return future.result()
+        return future
 
     def _wait(self, asked: Mapping[Future[DailyStats], tuple[Gap, int]]) -> None:
         """Wait for all answers, or for the first that ends the asking."""
@@ -308,6 +291,11 @@ class _InstanceFiller:
         self._work.counts["gap_days_filled"] += filled.days
         self._work.counts["gap_accounts_filled"] += filled.accounts
         return filled
+
+
+def _ask(visit: Visit, gap: Gap, number: int) -> DailyStats:
+    """What the platform tells of one account from the day before a gap to the one after it."""
+    return visit.client.get_daily_stats(visit.token, [number], gap.before, gap.after, who=visit.access.who)
 
 
 def _require_usable(future: Future[DailyStats]) -> None:

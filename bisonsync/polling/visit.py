@@ -104,6 +104,10 @@ class Visit:
             self._is_switched = True
         return start
 
+    def require_lease(self) -> None:
+        """Raise LeaseLost where another run has taken over: before a request that changes something."""
+        self.run.bookkeeping.run(self._require_lease)
+
     def limit(self, seconds: float) -> ServiceMeter:
         """A meter for the requests that follow, which may take so long together."""
         self.meter = self.client.meter(seconds, name=f"workspace {self.row.key}")

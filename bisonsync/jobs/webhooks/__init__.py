@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from bisonsync.api.lanes import side_by_side
-from bisonsync.errors import ApiUnavailable, BisonsyncError, ConfigError, GuardRefused, Stopped
+from bisonsync.errors import ApiUnavailable, BisonsyncError, ConfigError
 from bisonsync.jobs.webhooks.desk import Desk, Wanted
+from bisonsync.polling import crew
+from bisonsync.polling.results import verdict_of
+from bisonsync.polling.visit import Visit
 from bisonsync.run import Problem, Result, WorkspaceOutcome, WorkspacesRun, WorkspaceVerdict
 from bisonsync.store import webhook_secrets
 from bisonsync.store.db import Connection
@@ -108,8 +109,8 @@ def remove(run: WorkspacesRun, wanted: Wanted) -> Result:
     return _over(desk, "remove", partial(_remove, desk), lambda counts: f"{counts['removed']} webhooks removed{still}")
 
 
-def _ensure(desk: Desk, row: WorkspaceRow, *, remove_doubles: bool) -> _Report:
-    look = desk.look(row)
+def _ensure(desk: Desk, visit: Visit, *, remove_doubles: bool) -> _Report:
+    look = desk.look(visit)
     events = desk.events(look)
     ours, doubles = look.ours, look.of("double", "retired")
     changes = [] if ours is None else desk.changes(ours, events)
@@ -131,13 +132,13 @@ def _ensure(desk: Desk, row: WorkspaceRow, *, remove_doubles: bool) -> _Report:
     return _Report("complete", counts, look.listed(), tuple(problems), tuple(changes))
 
 
-def _list(desk: Desk, row: WorkspaceRow) -> _Report:
-    look = desk.look(row)
+def _list(desk: Desk, visit: Visit) -> _Report:
+    look = desk.look(visit)
     return _Report("complete", {"webhooks": len(look.found), "ours": len(look.of("ours"))}, look.listed())
 
 
-def _verify(desk: Desk, row: WorkspaceRow, *, allow_foreign: bool) -> _Report:
-    look = desk.look(row)
+def _verify(desk: Desk, visit: Visit, *, allow_foreign: bool) -> _Report:
+    look = desk.look(visit)
     events = desk.events(look)
     told: list[tuple[str, str, str]] = []
     if look.ours is None:
@@ -155,8 +156,8 @@ def _verify(desk: Desk, row: WorkspaceRow, *, allow_foreign: bool) -> _Report:
     return _Report("incomplete" if problems else "complete", {"differences": len(told)}, look.listed(), problems)
 
 
-def _test(desk: Desk, row: WorkspaceRow, *, wait_seconds: float) -> _Report:
-    look = desk.look(row)
+def _test(desk: Desk, visit: Visit, *, wait_seconds: float) -> _Report:
+    look = desk.look(visit)
     ours = look.ours
     if ours is None:
         raise ConfigError(f"workspace {look.name} has no webhook of ours to try", hint=_ENSURE)
@@ -175,7 +176,7 @@ def _test(desk: Desk, row: WorkspaceRow, *, wait_seconds: float) -> _Report:
         said = f"the host said: {error.message}"
 
     def find(conn: Connection) -> TestDelivery | None:
-        return webhook_secrets.find_test_delivery(conn, *row.key, since)
+        return webhook_secrets.find_test_delivery(conn, *visit.row.key, since)
 
     arrived = _wait(desk.run, find, wait_seconds)
     if arrived is not None and arrived.status == "test":
@@ -206,39 +207,31 @@ def _not_arrived(workspace: str, url: str, how: str, other: TestDelivery | None)
     return Problem("not_arrived", message, "a proxy may cut /test off; see 'bisonsync inbox list'", workspace)
 
 
-def _remove(desk: Desk, row: WorkspaceRow) -> _Report:
-    look = desk.look(row)
+def _remove(desk: Desk, visit: Visit) -> _Report:
+    look = desk.look(visit)
     mine = look.of("ours", "double", "retired")
     if not desk.run.dry_run:
         desk.remove(look, mine)
-        desk.retire(row)
+        desk.retire(visit)
     return _Report("complete", {"removed": len(mine)}, look.listed())
 
 
 def _over(
-    desk: Desk, command: str, work: Callable[[WorkspaceRow], _Report], told: Callable[[Mapping[str, int]], str]
+    desk: Desk, command: str, work: Callable[[Visit], _Report], told: Callable[[Mapping[str, int]], str]
 ) -> Result:
-    """Do the work in every workspace, side by side; an error becomes the workspace's own problem."""
+    """Do the work in every workspace, side by side; an error becomes the workspace's own problem. Raises Stopped."""
     run = desk.run
 
-    def guarded(row: WorkspaceRow) -> _Report:
-        try:
-            return work(row)
-        except Stopped:
-            raise
-        except BisonsyncError as error:
-            return _failed(row, error)
-        except Exception as error:  # one workspace's surprise must not stop the others
-            traceback.print_exc()
-            said = f"{type(error).__name__}: {error}"
-            return _failed(row, BisonsyncError(said, hint="this is a bug; the traceback is above"))
+    def counted(visit: Visit) -> _Report:
+        report = work(visit)
+        visit.tally.add(1)
+        return report
 
-    def look(done: int) -> None:
-        run.progress("workspaces", done, len(run.workspaces))
-        run.clock.check()
-
-    calls = {row.key: partial(guarded, row) for row in run.workspaces}
-    reports = side_by_side(run.concurrency, calls, name="webhooks", look=look)
+    plan = crew.Plan("workspaces", expected=len(run.workspaces), refusal="nothing was changed")
+    visited = crew.over(run, counted, _failed, plan)
+    if visited.stop is not None:
+        raise visited.stop
+    reports = visited.answers
     counts = dict.fromkeys(COUNTS[command], 0)
     for report in reports.values():
         for name, count in report.counts.items():
@@ -263,8 +256,7 @@ def _over(
 
 
 def _failed(row: WorkspaceRow, error: BisonsyncError) -> _Report:
-    is_guard = error.exit_code == GuardRefused.exit_code
-    return _Report("guarded" if is_guard else "failed", problems=(Problem.of(error, str(row.key)),))
+    return _Report(verdict_of(error), problems=(Problem.of(error, str(row.key)),))
 
 
 def _outcome(row: WorkspaceRow, report: _Report, *, may_count: bool) -> WorkspaceOutcome:

@@ -11,13 +11,14 @@ from typing import Any
 from bisonsync.api.client import WebhookRequest
 from bisonsync.api.quoting import quote
 from bisonsync.api.webhooks import NotKnown, WorkspaceHooks
-from bisonsync.errors import BisonsyncError, ConfigError, CredentialsError, GuardRefused
+from bisonsync.errors import BisonsyncError, ConfigError
 from bisonsync.keys import WorkspaceKey
 from bisonsync.models import Webhook
+from bisonsync.polling.visit import Visit
 from bisonsync.run import WorkspacesRun
 from bisonsync.store import leases, webhook_secrets
 from bisonsync.store.db import Connection
-from bisonsync.store.registry import WorkspaceRow
+from bisonsync.store.leases import Lease
 from bisonsync.subscriptions import (
     NAME,
     Keyring,
@@ -55,14 +56,14 @@ class Wanted:
 class Look:
     """A workspace's webhooks, sorted, and the means to change them."""
 
-    row: WorkspaceRow
+    visit: Visit
     hooks: WorkspaceHooks
     found: Sequence[Subscription]
 
     @property
     def name(self) -> str:
         """The workspace as shown."""
-        return str(self.row.key)
+        return str(self.visit.row.key)
 
     @property
     def ours(self) -> Subscription | None:
@@ -112,29 +113,17 @@ class Desk:
         lacks = {name: [t for t in self.wanted.events if t not in types] for name, types in self._types.items()}
         return {instance: names for instance, names in sorted(lacks.items()) if names}
 
-    def look(self, row: WorkspaceRow) -> Look:
+    def look(self, visit: Visit) -> Look:
         """The webhooks of a workspace, by its own token, once it is proven that it acts there."""
-        name, access = str(row.key), self.run.access[row.key]
-        if access.error is not None:
-            raise access.error
-        if access.token is None or access.by_switch:
-            raise CredentialsError(
-                f"workspace {name} has no token of its own", hint="run 'bisonsync workspaces mint-tokens'"
-            )
-        client = self.run.clients[row.bison_instance]
-        acting = client.get_acting_workspace(access.token, who=access.who)
-        if acting.id != row.bison_workspace_id:
-            raise GuardRefused(
-                f"{access.who} acts in workspace {acting.id} ({acting.shown}), not in {row.bison_workspace_id}"
-                f" ({row.workspace_name}): nothing was changed",
-                hint="run 'bisonsync workspaces verify', then 'bisonsync workspaces mint-tokens'",
-            )
-        hooks = WorkspaceHooks(client, access.token, access.who, name)
-        return Look(row, hooks, sort_out(hooks.list(), row.key, self._ring, public_url=self.wanted.public_url))
+        visit.require_own_token()
+        visit.prove()
+        key = visit.row.key
+        hooks = WorkspaceHooks(visit.client, visit.token, visit.access.who, str(key))
+        return Look(visit, hooks, sort_out(hooks.list(), key, self._ring, public_url=self.wanted.public_url))
 
     def events(self, look: Look) -> tuple[str, ...]:
         """The wanted types that the workspace's host knows; each host is asked once."""
-        instance = look.row.bison_instance
+        instance = look.visit.row.bison_instance
         with self._locks[instance]:
             if instance not in self._types:
                 self._types[instance] = look.hooks.client.get_event_types(look.hooks.token, who=look.hooks.who)
@@ -156,16 +145,17 @@ class Desk:
 
     def create(self, look: Look, events: tuple[str, ...]) -> tuple[Webhook, str]:
         """Make the webhook, under the secret in the settings or a new one that is stored first; and that secret."""
-        row, given = look.row, self.wanted.secrets.get(look.row.key)
+        visit, key = look.visit, look.visit.row.key
+        given = self.wanted.secrets.get(key)
         secret = given or secrets.token_urlsafe(SECRET_BYTES)
 
         def store(conn: Connection) -> None:
             # The platform has none of these: what was asked for and never arrived there, or was deleted there.
-            webhook_secrets.retire_secrets(conn, *row.key, self._stored(row))
+            webhook_secrets.retire_secrets(conn, *key, self._stored(key))
             if not given:
-                webhook_secrets.add_secret(conn, *row.key, digest(secret))
+                webhook_secrets.add_secret(conn, *key, digest(secret))
 
-        self._commit(row, store)
+        _commit(visit, store)
         try:
             return look.hooks.create(self._request(secret, events)), secret
         except NotKnown:
@@ -173,28 +163,30 @@ class Desk:
             raise
         except BisonsyncError:
             if not given:
-                self._commit(row, lambda conn: webhook_secrets.retire_secrets(conn, *row.key, [digest(secret)]))
+                _commit(visit, lambda conn: webhook_secrets.retire_secrets(conn, *key, [digest(secret)]))
             raise
 
     def replace(self, look: Look, ours: Subscription, events: tuple[str, ...]) -> tuple[Webhook, str]:
         """Give ours the address, name and events that are wanted; it, and its secret."""
-        self._require_lease(look.row)
+        look.visit.require_lease()
         secret = ours.secret or ""
         return look.hooks.replace(ours.webhook.id, self._request(secret, events)), secret
 
     def remove(self, look: Look, unwanted: Sequence[Subscription]) -> None:
         """Delete webhooks, and retire each secret that no other one has."""
         for each in unwanted:
-            self._require_lease(look.row)
+            look.visit.require_lease()
             look.hooks.delete(each.webhook.id)
         kept = {each.secret for each in look.found if each not in unwanted}
         gone = [digest(each.secret) for each in unwanted if each.secret is not None and each.secret not in kept]
         if gone:
-            self._commit(look.row, lambda conn: webhook_secrets.retire_secrets(conn, *look.row.key, gone))
+            key = look.visit.row.key
+            _commit(look.visit, lambda conn: webhook_secrets.retire_secrets(conn, *key, gone))
 
-    def retire(self, row: WorkspaceRow) -> None:
+    def retire(self, visit: Visit) -> None:
         """Take no deliveries any more under any stored secret of a workspace."""
-        self._commit(row, lambda conn: webhook_secrets.retire_secrets(conn, *row.key, self._stored(row)))
+        key = visit.row.key
+        _commit(visit, lambda conn: webhook_secrets.retire_secrets(conn, *key, self._stored(key)))
 
     def test_url(self, ours: Subscription) -> str:
         """The address of deliveries that are tests."""
@@ -206,18 +198,14 @@ class Desk:
     def _request(self, secret: str, events: tuple[str, ...]) -> WebhookRequest:
         return WebhookRequest(NAME, self._url(secret), events, spellings(secret))
 
-    def _stored(self, row: WorkspaceRow) -> list[bytes]:
+    def _stored(self, key: WorkspaceKey) -> list[bytes]:
         """The SHA-256 of the workspace's secrets that are still taken."""
-        return [key for key, owner in self._ring.active.items() if owner == row.key]
+        return [secret for secret, owner in self._ring.active.items() if owner == key]
 
-    def _commit(self, row: WorkspaceRow, work: Callable[[Connection], None]) -> None:
-        lease = self.run.leases[row.key]
 
-        def fenced(conn: Connection) -> None:
-            with leases.fenced(conn, lease):
-                work(conn)
+def _commit(visit: Visit, work: Callable[[Connection], None]) -> None:
+    def fenced(conn: Connection, lease: Lease) -> None:
+        with leases.fenced(conn, lease):
+            work(conn)
 
-        self.run.db.run(fenced)
-
-    def _require_lease(self, row: WorkspaceRow) -> None:
-        self.run.bookkeeping.run(lambda conn: leases.require(conn, self.run.leases[row.key]))
+    visit.commit(fenced)
