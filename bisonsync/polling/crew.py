@@ -16,7 +16,7 @@ from bisonsync.errors import BisonsyncError, ConfigError, Stopped
 from bisonsync.keys import WorkspaceKey
 from bisonsync.polling.switching import take_key
 from bisonsync.polling.visit import Tally, Visit
-from bisonsync.run import STOP_GRACE_SECONDS, Claim, WorkspacesRun, hand_out
+from bisonsync.run import STOP_GRACE_SECONDS, WorkspacesRun
 from bisonsync.store.leases import Lease
 from bisonsync.store.registry import WorkspaceRow
 
@@ -33,14 +33,13 @@ class Plan:
 
     ``what`` is counted for the progress bar, with ``expected`` of it in all (0: not known). ``side_by_side``: a visit
     sends its requests on lanes; else one after another, and as many visits go on at a time as requests may.
-    ``at_once``: visits at a time per instance, where the job bears no more. ``switch_ttl_seconds``: how long a key is
-    leased that has to be switched; None where the job switches none. ``refusal``: see Visit.
+    ``switch_ttl_seconds``: how long a key is leased that has to be switched; None where the job switches none.
+    ``refusal``: see Visit.
     """
 
     what: str
     expected: int = 0
     side_by_side: bool = False
-    at_once: int | None = None
     switch_ttl_seconds: float | None = None
     refusal: str = "nothing was written"
 
@@ -58,20 +57,16 @@ def over(
     visit: Callable[[Visit], T],
     failed: Callable[[WorkspaceRow, BisonsyncError], T],
     plan: Plan,
-    *,
-    rows: Sequence[WorkspaceRow] | None = None,
-    supply: Claim | None = None,
 ) -> Visited[T]:
-    """Visit the workspaces of a run (or those of ``rows``), the instances side by side.
+    """Visit the workspaces of a run, its instances side by side.
 
-    Of each instance it begins with as many as can be read at once, and asks ``supply`` for one more whenever one is
-    done: what other hosts take meanwhile is theirs, and has no answer here.
+    Of each instance it begins with as many as can be read at once, and claims one more whenever one is done: what
+    other hosts take meanwhile is theirs, and has no answer here.
 
     What goes wrong in a visit is that workspace's answer, by ``failed``: also a bug, whose traceback goes to stderr,
     and a stop, for those that it kept from being visited. Nothing is raised for what one workspace did.
     """
-    rows = run.workspaces if rows is None else rows
-    crew = _Crew(run, visit, failed, plan, rows, supply or hand_out(rows))
+    crew = _Crew(run, visit, failed, plan)
     crew.start()
     stop = crew.watch()
     return Visited(crew.all_answers(stop), stop)
@@ -84,15 +79,12 @@ class _Crew(Generic[T]):
         visit: Callable[[Visit], T],
         failed: Callable[[WorkspaceRow, BisonsyncError], T],
         plan: Plan,
-        rows: Sequence[WorkspaceRow],
-        supply: Claim,
     ) -> None:
         self._run = run
         self._visit = visit
         self._failed = failed
         self._plan = plan
-        self._rows = rows
-        self._supply = supply
+        self._rows = run.workspaces
         self._tally = Tally(plan.expected)
         self._answers: dict[WorkspaceKey, T] = {}
         self._threads: list[threading.Thread] = []
@@ -115,7 +107,7 @@ class _Crew(Generic[T]):
                 self._lanes[instance] = Lanes(concurrency, name=f"api-{instance}")
             by_switch = {key for key in keys if self._run.access[key].by_switch and self._switches}
             spare = SPARE_WORKSPACES if self._plan.side_by_side else 0
-            first = self._supply(instance, self._plan.at_once or concurrency + spare, keys - by_switch)
+            first = self._run.claim(instance, concurrency + spare, keys - by_switch)
             for row in first:
                 self._spawn(instance, lambda row=row, client=client, keys=keys - by_switch: self._go(row, client, keys))
             if by_switch:
@@ -176,7 +168,7 @@ class _Crew(Generic[T]):
         while rows and not self._met_stop:
             for each in rows:
                 self._answers[each.key] = self._answer(each, client, None)
-            rows = self._supply(client.instance, 1, keys)
+            rows = self._run.claim(client.instance, 1, keys)
 
     def _switch(self, client: InstanceClient, keys: AbstractSet[WorkspaceKey]) -> None:
         """One workspace at a time under the lease of the key; without it none of them is taken."""
@@ -186,7 +178,7 @@ class _Crew(Generic[T]):
         except BisonsyncError as error:
             self._answers.update({row.key: self._failed(row, error) for row in self._rows if row.key in keys})
             return
-        while not self._met_stop and (rows := self._supply(client.instance, 1, keys)):
+        while not self._met_stop and (rows := self._run.claim(client.instance, 1, keys)):
             for row in rows:
                 self._answers[row.key] = self._answer(row, client, lease)
 

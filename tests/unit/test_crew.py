@@ -67,6 +67,7 @@ def run_over(
             dry_run=dry_run,
             progress=lambda what, done, total: None,
             workspaces=tuple(rows),
+            claim=hand_out(rows),
             leases={},
             clients=clients,
             concurrency=dict.fromkeys(clients, concurrency),
@@ -105,34 +106,18 @@ def test_what_goes_wrong_in_one_workspace_is_its_answer_alone(capsys: pytest.Cap
 @pytest.mark.parametrize(("side_by_side", "first"), [(False, 3), (True, 3 + crew.SPARE_WORKSPACES)])
 def test_begins_with_what_it_can_read_at_once_and_asks_for_one_more_each_time(side_by_side: bool, first: int) -> None:
     rows = [row(number) for number in range(1, 10)]
-    supply, asked = hand_out(rows[:-1]), list[int]()
+    run, claim, asked = run_over(rows, concurrency=3), hand_out(rows[:-1]), list[int]()
 
-    def counted(
-        instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None, /
-    ) -> tuple[WorkspaceRow, ...]:
+    def counted(instance: str, count: int, among: AbstractSet[WorkspaceKey] | None = None) -> Sequence[WorkspaceRow]:
         asked.append(count)
-        return supply(instance, count, among)
+        return claim(instance, count, among)
 
-    plan = crew.Plan("rows", side_by_side=side_by_side)
-    visited = crew.over(run_over(rows, concurrency=3), lambda one: "read", words, plan, supply=counted)
+    run.claim = counted
+    visited = crew.over(run, lambda one: "read", words, crew.Plan("rows", side_by_side=side_by_side))
 
     assert asked == [first, *[1] * 8]
     # The ninth is another host's.
     assert visited.answers == dict.fromkeys([each.key for each in rows[:-1]], "read")
-
-
-def test_the_largest_begin_first_and_no_more_at_once_than_a_job_bears() -> None:
-    rows = [row(1, total=5), row(2, total=500), row(3, total=50)]
-    begun: list[int] = []
-
-    crew.over(
-        run_over(rows, concurrency=5),
-        lambda one: begun.append(one.row.bison_workspace_id),
-        lambda row, error: None,
-        crew.Plan("rows", at_once=1),
-    )
-
-    assert begun == [2, 3, 1]
 
 
 def test_a_stop_is_told_and_what_it_kept_from_being_visited_has_its_answer() -> None:
