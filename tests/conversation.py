@@ -60,9 +60,9 @@ class HandClock:
 def endless_budget(clock: HandClock, shared_blocks: list[float] | None = None) -> RateBudget:
     """A budget that always grants; what is told to other processes after a 429 goes to ``shared_blocks``."""
     return RateBudget(
-        lambda wanted: Grant(wanted, 0.0),
-        lambda left: None,
-        (shared_blocks if shared_blocks is not None else []).append,
+        lambda wanted, told: Grant(wanted, 0.0),
+        lambda left, told: None,
+        lambda seconds, told: None if shared_blocks is None else shared_blocks.append(seconds),
         clock=clock,
         block_size=100,
     )

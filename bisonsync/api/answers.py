@@ -121,6 +121,16 @@ def read_part(document: Document, name: str) -> Document:
     return _as_object(document.get(name), name)
 
 
+def read_rate(answer: Answer) -> tuple[int | None, int | None]:
+    """Requests that the key may send a minute, and how many of them are left; None where the answer does not tell."""
+    limit, remaining = (_digits(answer.headers.get(f"x-ratelimit-{name}", "")) for name in ("limit", "remaining"))
+    return limit or None, remaining
+
+
+def _digits(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
+
+
 def retry_after_seconds(answer: Answer, now: datetime) -> float | None:
     """How long the answer asks us to wait, in its header (seconds or a date), else in its body; None: no help."""
     asked = _as_seconds(answer.headers.get("retry-after"), answer, now)

@@ -31,14 +31,24 @@ class Grant:
     is_blocked: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the answers since the last time told: requests sent, how many brought something, and the newest headers."""
+
+    sent: int
+    succeeded: int
+    limit: int | None
+    remaining: int | None
+
+
 class RateBudget:
     """Hands out permission to send one request; safe to call from many threads."""
 
     def __init__(
         self,
-        take: Callable[[int], Grant],
-        give_back: Callable[[int], None],
-        block: Callable[[float], None],
+        take: Callable[[int, Told | None], Grant],
+        give_back: Callable[[int, Told | None], None],
+        block: Callable[[float, Told | None], None],
         *,
         clock: Clock,
         block_size: int,
@@ -49,6 +59,11 @@ class RateBudget:
         self._clock = clock
         self._block_size = block_size
         self._tokens = 0
+        self._sent = 0
+        self._succeeded = 0
+        self._limit: int | None = None
+        self._remaining: int | None = None
+        self._newest_asked_at = float("-inf")
         self._empty_until = float("-inf")
         self._blocked_until = float("-inf")
         self._shared_until = float("-inf")
@@ -60,6 +75,15 @@ class RateBudget:
         while not self._spend():
             self._wait(give_up_at)
             self._fetch()
+
+    def note(self, asked_at: float, *, is_success: bool, limit: int | None, remaining: int | None) -> None:
+        """Hear what the answer to a request of that monotonic instant told; it is shared with the next block."""
+        with self._lock:
+            self._succeeded += is_success
+            # Of answers that overtook each other the one that was asked for last knows best.
+            if remaining is not None and limit is not None and asked_at >= self._newest_asked_at:
+                self._newest_asked_at = asked_at
+                self._limit, self._remaining = limit, remaining
 
     def slow_down(self, seconds: float) -> None:
         """The API said 429: no request of this instance, from any process, for so long."""
@@ -73,20 +97,30 @@ class RateBudget:
             if is_news:
                 self._shared_until = until
         if is_news:
-            self._share_block(seconds)
+            self._share_block(seconds, self._report())
 
     def close(self) -> None:
-        """Give back what was not spent."""
+        """Give back what was not spent, and share what the last answers told."""
         with self._lock:
             left, self._tokens = self._tokens, 0
-        if left:
-            self._give_back(left)
+        told = self._report()
+        if left or told:
+            self._give_back(left, told)
+
+    def _report(self) -> Told | None:
+        with self._lock:
+            if not self._sent:
+                return None
+            told = Told(self._sent, self._succeeded, self._limit, self._remaining)
+            self._sent, self._succeeded, self._limit, self._remaining = 0, 0, None, None
+            return told
 
     def _spend(self) -> bool:
         with self._lock:
             if not self._tokens:
                 return False
             self._tokens -= 1
+            self._sent += 1
             return True
 
     def _wait(self, give_up_at: float) -> None:
@@ -113,7 +147,7 @@ class RateBudget:
             now = self._clock.monotonic()
             if self._tokens or max(self._empty_until, self._blocked_until) > now:
                 return
-            grant = self._take(self._block_size)
+            grant = self._take(self._block_size, self._report())
             with self._lock:
                 if grant.tokens and self._blocked_until <= self._clock.monotonic():
                     self._tokens += grant.tokens

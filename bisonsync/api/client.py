@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,6 @@ from bisonsync.models import DailyStats, EventTypes, MintedToken, StoredEvent, W
 from bisonsync.retry import Transient
 
 T = TypeVar("T")
-
-# A host that only asks for patience gets more of it than one that fails.
-RATE_LIMITED_FACTOR = 3
 
 
 @dataclass
@@ -272,6 +270,8 @@ class InstanceClient:
             began = self._clock.monotonic()
             try:
                 answer = self._http.send(method, target, token=token, body=content, give_up_at=give_up_at)
+                limit, remaining = answers.read_rate(answer)
+                self._budget.note(began, is_success=answer.status < 400, limit=limit, remaining=remaining)
             finally:
                 if meter is not None:
                     meter.leave()
@@ -301,7 +301,8 @@ class InstanceClient:
             result = retry.call(
                 attempt_once,
                 attempts=attempts,
-                rate_limited_attempts=RATE_LIMITED_FACTOR * attempts if is_safe else 1,
+                # A host that only asks for patience gets it until the deadline.
+                rate_limited_attempts=sys.maxsize if is_safe else 1,
                 sleep=self._clock.sleep,
                 on_fault=on_fault,
             )
@@ -344,7 +345,7 @@ def _require_sendable(question: Question) -> None:
 def _unavailable(question: Question, fault: Transient, tries: int) -> ApiUnavailable:
     is_undone = fault.rate_limited or not fault.was_sent
     if question.method == "GET":
-        how = f"after {tries} tries" if tries > 1 else "at the only try"
+        how = f"after {tries} attempts" if tries > 1 else "(1 attempt)"
     elif is_undone:
         how = "and was not carried out"
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 
 from bisonsync.checks.check import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Finding, Limit, Look, State, rank, worst
-from bisonsync.store import health_numbers
+from bisonsync.store import budgets, health_numbers
+from bisonsync.store.budgets import Rate
 from bisonsync.store.health_numbers import ApiFigures
 
 NAME = "api"
@@ -25,7 +27,7 @@ _Limits = Mapping[str, Limit]
 
 
 def look(look: Look) -> CheckResult:
-    """Judge the times, the 429s and the errors of each instance that was asked.
+    """Judge the times, the 429s and the errors of each instance that was asked, and what is left of its rate.
 
     UNKNOWN when nothing was asked in 24 hours. A refused token is no error of the API: the check ``tokens`` tells it.
     """
@@ -41,11 +43,14 @@ def look(look: Look) -> CheckResult:
         for state, row in judged
         if state != OK
     )
+    asked = {row.bison_instance for row in rows}
+    rates = [rate for rate in look.read(budgets.list_rates) if rate.bison_instance in asked]
+    findings += tuple(Finding(rate.bison_instance, WARNING, said) for rate in rates if (said := _left_of(rate)))
     times = [row.mean_ms / 1000 for row in rows if row.mean_ms is not None]
     requests = sum(row.requests for row in rows)
     return CheckResult(
         NAME,
-        worst([state for state, _ in judged]),
+        worst([*(state for state, _ in judged), *(found.state for found in findings)]),
         "; ".join(f"{found.subject}: {found.detail}" for found in findings)
         or f"{requests:,} requests in {when}" + (f", {max(times):.2f} s on average" if times else ""),
         "bisonsync runs list" if findings else "",
@@ -84,6 +89,24 @@ def _kinds(row: ApiFigures, limits: _Limits) -> tuple[str, ...]:
     """Slow answers alone are no reason for what was not read."""
     is_unanswered = _errors(row) > limits["errors"].value or _limited(row) > limits["limited"].value
     return (f"instance:{row.bison_instance}", *(["unanswered"] if is_unanswered else []))
+
+
+def _left_of(rate: Rate) -> str:
+    """What 429s and other programs leave of an instance's rate, where that is less than it shall have."""
+    said: list[str] = []
+    if rate.slow_share < 1:
+        minutes = math.ceil((1 - rate.slow_share) * 20)
+        said.append(
+            f"slowed down to {100 * rate.slow_share:.0f} % of its rate after 429s in a row; "
+            f"the full rate is back in {minutes} min"
+        )
+    left = (rate.limit_told or math.inf) - rate.foreign_per_minute
+    if rate.foreign_per_minute >= 1 and left < rate.requests_per_minute:
+        said.append(
+            f"another program uses the same key: {rate.foreign_per_minute:,.0f} of its {rate.limit_told:,} requests a "
+            f"minute, so that {max(0, left):,.0f} are left of the {rate.requests_per_minute:,} that this one may use"
+        )
+    return ", ".join(said)
 
 
 def _limited(row: ApiFigures) -> float:

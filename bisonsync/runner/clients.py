@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
 
 from bisonsync import __version__
 from bisonsync.errors import DatabaseError, DatabaseUnavailable
 from bisonsync.runner.session import Session
 
 if TYPE_CHECKING:
-    from bisonsync.api.budget import Grant
+    from bisonsync.api.budget import Grant, Told
     from bisonsync.api.client import InstanceClient
     from bisonsync.settings.models import Instance
+    from bisonsync.store.db import Connection
+
+T = TypeVar("T")
 
 # A block serves all lanes of an instance for a round or two; the rest of the budget stays for other processes.
 BUDGET_BLOCK_PER_LANE = 3
@@ -27,14 +32,25 @@ def open_client(session: Session, name: str, instance: Instance, *, deadline: fl
     polling = session.settings.polling
     locked_out: list[DatabaseError] = []
 
-    def take(wanted: int) -> Grant:
-        rate = instance.requests_per_minute
+    def with_note(told: Told | None, work: Callable[[Connection], T]) -> T:
+        """Store what the answers told in the transaction of the next thing that is asked of the budget."""
+
+        def both(conn: Connection) -> T:
+            if told is not None:
+                budgets.note(conn, name, **asdict(told))
+            return work(conn)
+
+        return session.bookkeeping.run(both)
+
+    def take(wanted: int, told: Told | None) -> Grant:
+        rate, reserve = instance.requests_per_minute, instance.reserve
         # Every request asks: they must not wait for the same lock one after another.
         if locked_out:
             raise locked_out[0]
         try:
-            taken = session.bookkeeping.run(
-                lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate)
+            taken = with_note(
+                told,
+                lambda conn: budgets.take(conn, name, wanted=wanted, requests_per_minute=rate, reserve=reserve),
             )
         except DatabaseUnavailable:
             raise
@@ -45,8 +61,8 @@ def open_client(session: Session, name: str, instance: Instance, *, deadline: fl
 
     budget = RateBudget(
         take,
-        lambda tokens: session.bookkeeping.run(lambda conn: budgets.give_back(conn, name, tokens)),
-        lambda seconds: session.bookkeeping.run(lambda conn: budgets.block(conn, name, seconds)),
+        lambda tokens, told: with_note(told, lambda conn: budgets.give_back(conn, name, tokens)),
+        lambda seconds, told: with_note(told, lambda conn: budgets.block(conn, name, seconds)),
         clock=session.clock,
         block_size=min(BUDGET_BLOCK_PER_LANE * instance.concurrency, instance.requests_per_minute),
     )

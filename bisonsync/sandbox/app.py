@@ -85,6 +85,7 @@ class App:
             self.faults = FaultBook(config.faults, self.world.rng("faults"))
             self._jitter = self.world.rng("jitter")
             self._windows: dict[str, tuple[float, int]] = {}
+            self._blanket_since: float | None = None
             self.counters.forget()
 
     def _send(self, deliveries: list[Delivery]) -> None:
@@ -197,15 +198,22 @@ class App:
 
         A window opens with its first request, as the framework's limiter does it.
         """
-        config = self.config
+        config, now = self.config, self._monotonic()
+        if config.blanket_429:
+            self._blanket_since = now if self._blanket_since is None else self._blanket_since
+            left = self._blanket_since + config.blanket_429 - now
+            if left > 0:
+                return effects.too_many(config.retry_after, left), ()
+        else:
+            self._blanket_since = None
         if not config.rate_limit:
             return None, ()
         key = token.plain if token and config.rate_limit_per == "token" else ""
-        now = self._monotonic()
         opened, count = self._windows.get(key, (now, 0))
         if now - opened >= config.rate_window:
             opened, count = now, 0
         self._windows[key] = (opened, count + 1)
+        count += int(config.foreign_rate * (now - opened) / 60)
         left = max(0, config.rate_limit - count - 1)
         headers = (("X-RateLimit-Limit", str(config.rate_limit)), ("X-RateLimit-Remaining", str(left)))
         if count < config.rate_limit:

@@ -37,7 +37,18 @@ def _no_latency() -> Mapping[int, float]:
 
 
 _NUMBERS = (
-    *("accounts", "workspaces", "latency", "jitter", "rate_limit", "rate_window", "switch_lag", "total_cap"),
+    *(
+        "accounts",
+        "workspaces",
+        "latency",
+        "jitter",
+        "rate_limit",
+        "rate_window",
+        "switch_lag",
+        "total_cap",
+        "foreign_rate",
+        "blanket_429",
+    ),
     *("webhook_tries", "webhook_spacing", "webhook_timeout", "webhook_workers"),
 )
 
@@ -65,6 +76,10 @@ class Config:
     workspace_latency: Mapping[int, float] = field(default_factory=_no_latency)
     rate_limit: int = 0
     rate_window: float = 60.0
+    foreign_rate: int = 0
+    """Requests a minute that another program sends with the same key, evenly."""
+    blanket_429: float = 0.0
+    """Every request is refused with 429 for so long, from the first one on."""
     rate_limit_per: Literal["instance", "token"] = "instance"
     retry_after: RetryAfter = "seconds"
     identity_key: Literal["team", "workspace"] = "team"

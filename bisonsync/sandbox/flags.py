@@ -91,6 +91,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="repeatable",
     )
     mood.add_argument("--rate-limit", type=int, default=0, metavar="N", help="requests a minute, then 429 (0: none)")
+    mood.add_argument("--foreign-rate", type=int, default=0, metavar="N", help="another program's requests a minute")
+    mood.add_argument("--blanket-429", type=seconds, default=0.0, metavar="TIME", help="429 to everything for so long")
     mood.add_argument("--rate-limit-per", choices=("instance", "token"), default=default.rate_limit_per)
     mood.add_argument("--retry-after", choices=("seconds", "date", "body", "none"), default=default.retry_after)
     mood.add_argument("--identity-key", choices=("team", "workspace"), default=default.identity_key)
@@ -159,6 +161,8 @@ def config_from(options: argparse.Namespace) -> Config:
         jitter=options.jitter,
         workspace_latency=dict(options.workspace_latency),
         rate_limit=options.rate_limit,
+        foreign_rate=options.foreign_rate,
+        blanket_429=options.blanket_429,
         rate_limit_per=options.rate_limit_per,
         retry_after=options.retry_after,
         identity_key=options.identity_key,

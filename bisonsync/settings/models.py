@@ -264,6 +264,7 @@ class Instance(Section):
     former_urls: list[Annotated[str, AfterValidator(_base_url)]] = []
     api_key: ApiKey | None = None
     requests_per_minute: Count = 1500
+    reserve: Annotated[Share, Field(le=0.9)] = 0.1
     concurrency: Annotated[Whole, Field(ge=1, le=64)] = 10
     stats_timezone: Timezone = "UTC"
     allow_switch: bool = False

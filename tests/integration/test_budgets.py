@@ -138,6 +138,151 @@ def test_after_a_block_there_is_no_burst(conn: Connection):
     assert take(conn, 10_000).tokens == pytest.approx(10, abs=SLACK)
 
 
+def note(conn: Connection, remaining: int, *, sent: int = 0, succeeded: int = 0, limit: int = 3000) -> None:
+    budgets.note(conn, "sim", sent=sent, succeeded=succeeded, limit=limit, remaining=remaining)
+
+
+def rate(conn: Connection) -> budgets.Rate:
+    (found,) = budgets.list_rates(conn)
+    return found
+
+
+def pass_minute(conn: Connection, seconds: float = 60) -> None:
+    """Let time pass by putting everything that happened so much earlier."""
+    conn.execute(
+        "UPDATE rate_budgets SET (refilled_at, window_at, told_at, foreign_at, slowed_at, blocked_until, limited_at) = "
+        "(SELECT refilled_at - ago, window_at - ago, told_at - ago, foreign_at - ago, slowed_at - ago,"
+        " blocked_until - ago, limited_at - ago FROM (SELECT make_interval(secs => %s) AS ago) AS t)",
+        [seconds],
+    )
+
+
+def fair(conn: Connection, wanted: int, reserve: float = 0.1) -> int:
+    with conn.transaction():
+        return budgets.take(conn, "sim", wanted=wanted, requests_per_minute=1500, reserve=reserve).tokens
+
+
+def test_what_other_programs_use_of_a_key_is_left_to_them_and_a_reserve_to_people(conn: Connection):
+    fair(conn, 1)
+    for _ in range(3):
+        note(conn, 3000)
+        pass_minute(conn, 50)
+        note(conn, 3000 - 2900 * 50 // 60 - 75, sent=75)
+        pass_minute(conn, 10)
+        fair(conn, 10_000)
+    pass_minute(conn)
+
+    granted = fair(conn, 10_000)
+
+    assert rate(conn).foreign_per_minute == pytest.approx(2900, abs=10)
+    assert granted == pytest.approx(9, abs=1)
+
+
+def test_beside_2900_of_3000_requests_a_minute_ours_are_never_refused_after_the_first(conn: Connection):
+    fair(conn, 1)
+    ours, refused, window_ours = [0] * 5, [0] * 5, 0
+    began = now(conn)
+    for second in range(300):
+        minute, at = divmod(second, 60)
+        window_ours = 0 if at == 0 else window_ours
+        under_way = min(fair(conn, 30), 25)
+        left = 3000 - 2900 * at // 60 - window_ours
+        refused[minute] += max(0, under_way - max(0, left))
+        window_ours += under_way
+        ours[minute] += under_way
+        if under_way:
+            note(conn, max(0, left - under_way), sent=under_way, succeeded=under_way)
+        # However long this took, it was a second.
+        began, ended = now(conn), began
+        pass_minute(conn, 1 - (began - ended).total_seconds())
+
+    assert refused[1:] == [0, 0, 0, 0]
+    assert all(40 <= sent <= 100 for sent in ours[1:])
+
+
+def test_what_we_sent_ourselves_is_no_other_program(conn: Connection):
+    fair(conn, 1)
+    note(conn, 3000)
+    pass_minute(conn, 30)
+    note(conn, 2200, sent=790, succeeded=790)
+
+    assert rate(conn).foreign_per_minute <= 25
+
+
+def test_a_lower_limit_than_the_configured_one_is_kept_with_its_reserve(conn: Connection):
+    fair(conn, 1)
+    note(conn, 1000, limit=1000)
+    pass_minute(conn)
+
+    assert fair(conn, 10_000) == 90
+    pass_minute(conn, 2)
+    assert fair(conn, 10_000) == pytest.approx(30, abs=SLACK)
+
+
+def test_no_more_is_taken_than_the_newest_answer_left(conn: Connection):
+    fair(conn, 1)
+
+    note(conn, 20, limit=3000)
+
+    assert fair(conn, 10_000) == 18
+
+
+def test_other_programs_that_were_not_seen_for_ten_minutes_are_forgotten(conn: Connection):
+    fair(conn, 1)
+    note(conn, 3000)
+    pass_minute(conn, 50)
+    note(conn, 500)
+    assert fair(conn, 10_000) < 100
+
+    pass_minute(conn, 700)
+
+    assert rate(conn).foreign_per_minute == 0
+    assert fair(conn, 10_000) == 1500
+
+
+def test_a_second_429_in_a_row_halves_the_rate_for_whoever_comes_next(conn: Connection):
+    fair(conn, 1)
+    block(conn, 5)
+    assert rate(conn).slow_share == 1
+
+    pass_minute(conn, 6)
+    block(conn, 5)
+    halved = rate(conn).slow_share
+    pass_minute(conn, 65)
+
+    assert halved == 0.5
+    assert fair(conn, 10_000) == pytest.approx(1500 * 0.55, abs=60)
+
+
+def test_the_rate_rises_again_slowly_and_falls_to_no_less_than_an_eighth(conn: Connection):
+    fair(conn, 1)
+    for _ in range(9):
+        block(conn, 5)
+        pass_minute(conn, 6)
+    lowest = rate(conn).slow_share
+
+    pass_minute(conn, 300)
+    risen = rate(conn).slow_share
+    pass_minute(conn, 900)
+
+    assert lowest == pytest.approx(0.125, abs=0.01)
+    assert risen == pytest.approx(0.125 + 0.25, abs=0.01)
+    assert rate(conn).slow_share == 1
+
+
+@pytest.mark.parametrize("between", ["an answer", "the same pause"])
+def test_a_429_is_no_second_one_after_an_answer_or_within_one_pause(conn: Connection, between: str):
+    fair(conn, 1)
+    block(conn, 5)
+
+    if between == "an answer":
+        pass_minute(conn, 6)
+        budgets.note(conn, "sim", sent=1, succeeded=1, limit=None, remaining=None)
+    block(conn, 8)
+
+    assert rate(conn).slow_share == 1
+
+
 class Event(NamedTuple):
     """What was granted, and the database's time before and after."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -459,6 +459,32 @@ def test_api_does_not_take_workspaces_without_a_token_for_refused_requests(db: s
         conn.execute('UPDATE api_health_logs SET errors = 4, requests = 10, "timestamp" = %s', (ago(minutes=3),))
 
     assert examine(db, "api").state == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("slow_factor = 0.5, slowed_at = now()", "slowed down to 50 % of its rate after 429s in a row"),
+        (
+            "limit_told = 3000, foreign_per_minute = 2900, foreign_at = now()",
+            "another program uses the same key: 2,900 of its 3,000 requests a minute, so that 100 are left",
+        ),
+        ("limit_told = 3000, foreign_per_minute = 1400, foreign_at = now()", ""),
+        ("slow_factor = 0.5, slowed_at = now() - interval '11 minutes'", ""),
+    ],
+)
+def test_api_says_what_is_left_of_the_rate(db: str, conn: Connection, columns: LiteralString, said: str) -> None:
+    add_api(conn, ago(minutes=3))
+    conn.execute(
+        "INSERT INTO rate_budgets (bison_instance, tokens, refilled_at, requests_per_minute)"
+        " VALUES ('sim', 0, now(), 1500)"
+    )
+    conn.execute(f"UPDATE rate_budgets SET {columns}")
+
+    found = examine(db, "api")
+
+    assert found.state == ("WARNING" if said else "OK")
+    assert said in found.detail
 
 
 def test_api_judges_each_instance(db: str, conn: Connection) -> None:

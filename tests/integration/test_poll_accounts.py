@@ -262,3 +262,18 @@ def test_f22_a_host_that_ignores_page_sizes_is_read_whole(db: str, conn: Connect
         office.register()
 
         assert office.poll().counts["inserted"] == 433
+
+
+def test_a_blanket_429_ends_the_run_with_7_and_the_next_one_starts_slowly_and_loses_nothing(office: Office) -> None:
+    office.sandbox.set_moods(blanket_429=600.0, retry_after="none")
+    refused = office.poll("--deadline", "5s")
+    share = office.one("SELECT slow_factor FROM rate_budgets")
+
+    office.sandbox.set_moods(blanket_429=0.0)
+    after = office.poll()
+    health = office.run("health", "api", "--json")
+
+    assert (refused.code, refused.counts["inserted"]) == (7, 0)
+    assert share <= 0.5
+    assert (after.code, office.live()) == (0, office.truth())
+    assert "after 429s in a row" in health.document["checks"][0]["detail"]

@@ -318,7 +318,7 @@ def test_f25_what_is_no_good_answer_is_asked_for_again(name: str, fault: Fault):
 
 
 def test_f25_html_with_status_200_is_reported_when_it_stays():
-    said = "HTTP 200 with an HTML page instead of JSON after 3 tries"
+    said = "HTTP 200 with an HTML page instead of JSON after 3 attempts"
     with (
         cassette("html_200_always", **TINY, faults=(Fault(kind="html"),)) as host,
         pytest.raises(ApiUnavailable, match=said),

@@ -31,7 +31,7 @@ from conversation import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisonsync.api.budget import Grant, RateBudget
+from bisonsync.api.budget import Grant, RateBudget, Told
 from bisonsync.api.client import EndpointStats, InstanceClient
 from bisonsync.errors import ApiRefused, ApiUnavailable, BisonsyncError, CredentialsError, DeadlineExceeded, Stopped
 from bisonsync.retry import RETRY_AFTER_CAP_SECONDS
@@ -93,7 +93,7 @@ def test_f25_html_with_status_200_is_retried_then_reported():
         ask(client)
 
     assert caught.value.message == (
-        "instance sim: GET /api/sender-emails: HTTP 200 with an HTML page instead of JSON after 3 tries"
+        "instance sim: GET /api/sender-emails: HTTP 200 with an HTML page instead of JSON after 3 attempts"
     )
     assert figures(client) == (3, 2, 0, 3)
 
@@ -188,16 +188,43 @@ def test_retry_after_is_waited_for_and_slows_the_whole_instance():
     assert figures(client) == (2, 1, 1, 1)
 
 
-@pytest.mark.parametrize("call", [ask, switch])
-def test_the_last_429_slows_the_instance_too(call: Callable[[InstanceClient], Any]):
+@pytest.mark.parametrize(("call", "error"), [(ask, DeadlineExceeded), (switch, ApiUnavailable)])
+def test_the_last_429_slows_the_instance_too(call: Callable[[InstanceClient], Any], error: type[Exception]):
     clock = HandClock()
     told: list[float] = []
     client = client_of(in_turn(LIMITED), clock, budget=endless_budget(clock, told), attempts=1)
 
-    with pytest.raises(ApiUnavailable, match="HTTP 429"):
+    with pytest.raises(error, match="HTTP 429"):
         call(client)
 
     assert len(told) == client.stats[next(iter(client.stats))].requests
+
+
+@pytest.mark.parametrize(
+    ("headers", "noted"),
+    [
+        ({"X-RateLimit-Limit": "3000", "x-ratelimit-remaining": "12"}, (3000, 12)),
+        ({"x-ratelimit-limit": "many", "x-ratelimit-remaining": "-1"}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_what_every_answer_tells_of_the_rate_is_noted(headers: dict[str, str], noted: tuple[int | None, int | None]):
+    clock = HandClock()
+    told: list[Told | None] = []
+    budget = RateBudget(
+        lambda wanted, told: Grant(wanted, 0.0),
+        lambda left, report: told.append(report),
+        lambda seconds, told: None,
+        clock=clock,
+        block_size=10,
+    )
+    answer = httpx.Response(200, headers=headers, json={"data": [], "meta": {}})
+    client = client_of(in_turn(answer), clock, budget=budget)
+
+    ask(client)
+    client.close()
+
+    assert told == [Told(1, 1, *noted)]
 
 
 def test_other_faults_slow_nobody_else():
@@ -241,8 +268,8 @@ def test_a_wait_that_makes_no_sense_becomes_the_usual_pause(asked: str):
     assert 0.5 <= clock.slept[0] <= 1.0
 
 
-def test_a_host_that_asks_for_patience_gets_more_of_it():
-    client = client_of(in_turn(*[LIMITED] * 8, page(1)), attempts=3)
+def test_a_host_that_asks_for_patience_gets_it_until_the_deadline():
+    client = client_of(in_turn(*[LIMITED] * 80, page(1)), attempts=3)
 
     assert ask(client).total == 1
 
@@ -310,7 +337,13 @@ def test_a_stopped_run_asks_nothing_more():
 def test_each_try_takes_from_the_budget_and_what_is_left_goes_back():
     clock = HandClock()
     left: list[int] = []
-    budget = RateBudget(lambda wanted: Grant(10, 0.0), left.append, lambda seconds: None, clock=clock, block_size=10)
+    budget = RateBudget(
+        lambda wanted, told: Grant(10, 0.0),
+        lambda tokens, told: left.append(tokens),
+        lambda seconds, told: None,
+        clock=clock,
+        block_size=10,
+    )
     client = client_of(in_turn(FAILED, FAILED, page(1)), clock, budget=budget)
 
     ask(client)
@@ -390,7 +423,7 @@ def test_requests_side_by_side_count_once():
 def test_after_failures_in_a_row_the_rest_is_not_asked():
     client = client_of(in_turn(FAILED), failures_before_giving_up=2)
     for _ in range(2):
-        with pytest.raises(ApiUnavailable, match="HTTP 503 after 3 tries"):
+        with pytest.raises(ApiUnavailable, match="HTTP 503 after 3 attempts"):
             ask(client)
 
     with pytest.raises(ApiUnavailable, match="not asked any more after 2 failures in a row, the last: HTTP 503"):

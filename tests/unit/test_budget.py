@@ -7,7 +7,7 @@ import threading
 import pytest
 from conversation import HandClock
 
-from bisonsync.api.budget import LEAST_WAIT_SECONDS, Grant, RateBudget
+from bisonsync.api.budget import LEAST_WAIT_SECONDS, Grant, RateBudget, Told
 from bisonsync.errors import DeadlineExceeded
 
 FOREVER = 1e9
@@ -24,9 +24,11 @@ class Bucket:
         self.asked: list[int] = []
         self.given_back: list[int] = []
         self.blocks: list[float] = []
+        self.told: list[Told | None] = []
 
-    def take(self, wanted: int) -> Grant:
+    def take(self, wanted: int, told: Told | None) -> Grant:
         self.asked.append(wanted)
+        self.told.append(told)
         now = self._clock.monotonic()
         self._tokens += (now - self._since) * self._per_second
         self._since = now
@@ -35,9 +37,15 @@ class Bucket:
         return Grant(granted, 0.0 if granted else (1 - self._tokens) / self._per_second)
 
     def budget(self, block_size: int = 30) -> RateBudget:
-        return RateBudget(
-            self.take, self.given_back.append, self.blocks.append, clock=self._clock, block_size=block_size
-        )
+        return RateBudget(self.take, self.give_back, self.block, clock=self._clock, block_size=block_size)
+
+    def give_back(self, tokens: int, told: Told | None) -> None:
+        self.given_back.append(tokens)
+        self.told.append(told)
+
+    def block(self, seconds: float, told: Told | None) -> None:
+        self.blocks.append(seconds)
+        self.told.append(told)
 
 
 def test_one_block_serves_many_requests():
@@ -185,19 +193,31 @@ def test_a_block_that_arrives_during_a_pause_is_not_spent_in_it():
     bucket = Bucket(clock)
     calls: list[int] = []
 
-    def take(wanted: int) -> Grant:
+    def take(wanted: int, told: Told | None) -> Grant:
         calls.append(wanted)
         if len(calls) == 1:
             # Another thread hears of a 429 while this one waits for the bucket.
             budget.slow_down(5.0)
         return Grant(wanted, 0.0)
 
-    budget = RateBudget(take, bucket.given_back.append, bucket.blocks.append, clock=clock, block_size=30)
+    budget = RateBudget(take, bucket.give_back, bucket.block, clock=clock, block_size=30)
 
     budget.acquire(FOREVER)
 
     assert clock.slept == [5.0]
     assert len(calls) == 2
+
+
+def test_what_answers_told_is_shared_with_the_next_block_and_at_the_end():
+    bucket = Bucket(HandClock(), tokens=6)
+    budget = bucket.budget(block_size=3)
+
+    for asked_at in (1.0, 3.0, 2.0, 4.0):
+        budget.acquire(FOREVER)
+        budget.note(asked_at, is_success=asked_at < 4, limit=3000, remaining=3000 - int(asked_at))
+    budget.close()
+
+    assert bucket.told == [None, Told(3, 3, 3000, 2997), Told(1, 0, 3000, 2996)]
 
 
 def test_many_threads_spend_no_more_than_they_were_granted():

@@ -208,7 +208,7 @@ def test_flags_make_the_world_and_its_moods() -> None:
     world = "--seed 4 --workspaces 3 --accounts 50 --skew 20,0.3 --super-admin-token 5|x"
     mood = "--latency 150ms --jitter 0.05 --workspace-latency 2=2s --rate-limit 100 --retry-after date --switch-lag 1"
     more = "--identity-key workspace --webhook-secret --paginate-workspaces --rate-limit-per token"
-    more += " --paging number --total-cap 30"
+    more += " --paging number --total-cap 30 --foreign-rate 29 --blanket-429 10s"
 
     hooks = "--event-types 13 --no-events --paginate-webhooks --webhook-tries 2 --webhook-spacing 20ms"
     posts = "--webhook-timeout 2s --webhook-workers 4 --deliver-anywhere --clock real --start 2026-08-01T12:00:00+02:00"
@@ -238,6 +238,8 @@ def test_flags_make_the_world_and_its_moods() -> None:
         webhook_secret=True,
         paging="number",
         total_cap=30,
+        foreign_rate=29,
+        blanket_429=10,
         paginate_workspaces=True,
         rate_limit_per="token",
         see_all_workspaces=True,

@@ -64,6 +64,31 @@ def test_the_rate_limit_refuses_what_is_over_it_until_the_window_ends() -> None:
     assert ask(app, "/api/users", token).status == 200
 
 
+def test_another_program_counts_against_the_same_limit() -> None:
+    now = [1000.0]
+    app = App(Config(workspaces=1, accounts=1, rate_limit=3000, foreign_rate=2900), monotonic=lambda: now[0])
+
+    ask(app, "/api/users")
+    now[0] += 30
+    answer = ask(app, "/api/users")
+    now[0] += 29.9
+    refused = [ask(app, "/api/users").status for _ in range(104)]
+
+    assert ("X-RateLimit-Remaining", "1548") in answer.headers
+    assert (refused.count(200), refused[-1]) == (103, 429)
+
+
+def test_everything_can_be_refused_for_minutes() -> None:
+    now = [1000.0]
+    app = App(Config(workspaces=1, accounts=1, blanket_429=600, retry_after="none"), monotonic=lambda: now[0])
+
+    def later(seconds: float) -> int:
+        now[0] += seconds
+        return ask(app, "/api/users").status
+
+    assert [later(seconds) for seconds in (5, 599, 1)] == [429, 429, 200]
+
+
 def test_the_rate_limit_can_be_each_tokens_own() -> None:
     app = App(Config(workspaces=2, accounts=5, rate_limit=1, rate_limit_per="token"))
     token = app.world.mint(2).plain

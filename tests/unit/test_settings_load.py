@@ -66,6 +66,7 @@ def test_an_instance_needs_its_address_alone(given_file):
         "former_urls": [],
         "api_key": None,
         "requests_per_minute": 1500,
+        "reserve": 0.1,
         "concurrency": 10,
         "stats_timezone": "UTC",
         "allow_switch": False,
