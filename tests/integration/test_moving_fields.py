@@ -8,19 +8,20 @@ from typing import Any
 import psycopg
 import pytest
 from looking import examine
+from mirrored import BOTH, Mirrored
 from office import Connection, Office, Outcome
 
 from bisonsync.polling.rows import paths_of
 from bisonsync.sandbox import Sandbox
 
-LIST = "/api/sender-emails"
 
-
-@pytest.fixture
-def office(db: str, conn: Connection) -> Iterator[Office]:
-    """Two workspaces with 24 and 6 accounts, polled once."""
-    with Sandbox(workspaces=2, accounts=30, skew=(24,)) as sandbox:
-        office = Office(sandbox, db, conn)
+@pytest.fixture(params=BOTH, ids=str)
+def office(db: str, conn: Connection, request: pytest.FixtureRequest) -> Iterator[Office]:
+    """Two workspaces with 24 and 6 rows of a list, polled once."""
+    mirrored: Mirrored = request.param
+    rows: dict[str, Any] = {"accounts": 2, "campaigns": 0, mirrored.noun: 30}
+    with Sandbox(workspaces=2, skew=(24,), **rows) as sandbox:
+        office = Office(sandbox, db, conn, mirrored)
         office.register()
         serve(office, 0)
         assert office.poll().counts["inserted"] == 30
@@ -28,10 +29,10 @@ def office(db: str, conn: Connection) -> Iterator[Office]:
 
 
 def serve(office: Office, moment: int, **fields: Any) -> None:
-    """Let every account have a nested field that tells the moment, beside others."""
+    """Let every row have a nested field that tells the moment, beside others."""
     office.sandbox.clear_faults()
     avatar = {"url": f"https://example.com/a.png?signed={moment}", "kind": "png"}
-    office.sandbox.add_fault("fields", path=LIST, set={"avatar": avatar, "plan": "pro"} | fields)
+    office.damage("fields", set={"avatar": avatar, "plan": "pro"} | fields)
 
 
 def read(office: Office, moment: int, *arguments: str, env: dict[str, str] | None = None, **fields: Any) -> Outcome:
@@ -41,7 +42,7 @@ def read(office: Office, moment: int, *arguments: str, env: dict[str, str] | Non
 
 def extra(office: Office) -> list[dict[str, Any]]:
     """The different sets of unknown fields that are stored."""
-    return [value for (value,) in office.conn.execute("SELECT DISTINCT extra FROM sender_emails_cache")]
+    return [value for (value,) in office.conn.execute(f"SELECT DISTINCT extra FROM {office.list.table}".encode())]
 
 
 def test_a_field_that_moved_in_three_reads_is_left_out_told_once_and_shown_by_health(office: Office) -> None:
@@ -119,7 +120,7 @@ def test_a_field_that_rests_between_reads_is_not_left_out(office: Office) -> Non
 def test_an_unknown_counter_that_moves_with_known_ones_is_not_left_out(office: Office) -> None:
     """Its rows are written anyway."""
     for moment in (1, 2, 3, 4):
-        serve(office, 0, opens_today=moment, emails_sent_count=moment * 100)
+        serve(office, 0, opens_today=moment, **{office.list.counter: moment * 100})
         office.poll()
 
     assert office.one("SELECT count(*) FROM bisonsync_private.left_out_fields") == 0
@@ -127,10 +128,10 @@ def test_an_unknown_counter_that_moves_with_known_ones_is_not_left_out(office: O
 
 
 def test_a_field_that_moves_in_some_rows_is_not_left_out(office: Office) -> None:
-    some = tuple(sorted(office.sandbox.world.workspaces[1].accounts)[:12])
+    some = tuple(office.ids()[:12])
     for moment in (1, 2, 3):
         serve(office, 0)
-        office.sandbox.add_fault("fields", path=LIST, accounts=some, set={"plan": moment})
+        office.damage("fields", accounts=some, set={"plan": moment})
         office.poll()
 
     assert office.one("SELECT count(*) FROM bisonsync_private.left_out_fields") == 0
@@ -138,9 +139,7 @@ def test_a_field_that_moves_in_some_rows_is_not_left_out(office: Office) -> None
 
 def test_too_few_accounts_to_judge_by_are_a_warning_of_health(office: Office) -> None:
     office.conn.execute("UPDATE client_registry SET is_active = false WHERE bison_workspace_id = 1")
-    keep = set(sorted(office.sandbox.world.workspaces[2].accounts)[:4])
-    for account in set(office.sandbox.world.workspaces[2].accounts) - keep:
-        office.sandbox.world.remove(account)
+    office.take(*office.ids(2)[4:])
 
     counts = [read(office, moment).counts["updated"] for moment in (1, 2, 3, 4)]
 

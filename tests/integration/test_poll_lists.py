@@ -391,6 +391,44 @@ def test_no_delete_removes_nothing(office: Office) -> None:
     assert gone in office.live()[1]
 
 
+def test_f26_what_changed_after_the_read_began_is_left_as_it_is(office: Office) -> None:
+    office.poll()
+    came, went = office.ids()[:2]
+    office.take(came)
+    later = f"now() + interval '1 hour' WHERE {office.list.id} ="
+    office.conn.execute(f"UPDATE {office.list.table} SET first_seen_at = {later} {came}".encode())
+    office.conn.execute(f"UPDATE {office.list.table} SET removed_at = {later} {went}".encode())
+
+    outcome = office.poll()
+
+    assert (outcome.code, outcome.counts["removed"], outcome.counts["restored"]) == (0, 0, 0)
+    assert came in office.live()[1]
+    assert went not in office.live()[1]
+
+
+def test_what_is_held_back_or_leased_of_another_list_is_none_of_this_one(office: Office) -> None:
+    office.poll()
+    gone = office.ids()[:30]
+    office.take(*gone)
+    office.conn.execute(
+        "INSERT INTO workspace_sync_state"
+        " (bison_instance, bison_workspace_id, resource, shrink_pending_since, shrink_missing_ids)"
+        " VALUES ('sim', 1, 'others', now() - interval '1 hour', %s)",
+        [gone],
+    )
+    office.conn.execute(
+        "INSERT INTO job_leases (job, bison_instance, bison_workspace_id, holder, host, pid, heartbeat_at, expires_at)"
+        " VALUES ('poll-others', 'sim', 1, gen_random_uuid(), 'elsewhere', 1, now(), now() + interval '1 hour')"
+    )
+
+    outcome = office.poll()
+
+    assert (outcome.code, outcome.counts["removed"]) == (8, 0)
+    assert set(gone) <= office.live()[1]
+    held = "SELECT shrink_missing_ids FROM workspace_sync_state WHERE resource = %s AND bison_workspace_id = 1"
+    assert sorted(office.one(held, office.list.noun)) == gone
+
+
 def test_a_missing_counter_keeps_its_value_and_unknown_fields_are_kept(office: Office) -> None:
     office.poll()
     counter = office.list.counter

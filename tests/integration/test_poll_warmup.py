@@ -40,6 +40,8 @@ def stored(office: Office) -> dict[int, dict[str, Any]]:
 
 
 def test_the_figures_are_exactly_those_that_the_api_serves_of_the_window(office: Office) -> None:
+    assert office.run("poll-accounts").code == 0
+
     outcome = office.poll()
 
     assert (outcome.code, outcome.counts["inserted"], outcome.counts["accounts_read"]) == (0, 60, 60)
