@@ -50,22 +50,23 @@ def look(look: Look) -> CheckResult:
 
 
 def _stirring(field: MovingField) -> Finding:
-    detail = f"{field.field} changed in nearly all of {field.accounts} accounts at each of the last {field.reads} reads"
+    what = f"{field.rows} {field.resource}"
+    detail = f"{field.field} changed in nearly all of {what} at each of the last {field.reads} reads"
     return Finding(f"instance {field.bison_instance}", WARNING, f"the field {detail}: all are written each time")
 
 
 def _left_out(look: Look, field: MovingField, since: datetime) -> str:
     age = span((look.now - since).total_seconds())
     return (
-        f"instance {field.bison_instance}: the field {field.field} moves with every read and is left out of the"
-        f" comparison for {age}; stored is its value at the row's last other change"
+        f"instance {field.bison_instance}: the field {field.field} of {field.resource} moves with every read and is"
+        f" left out of the comparison for {age}; stored is its value at the row's last other change"
     )
 
 
 def _noted(note: NotedField) -> str:
     where = "1 workspace" if note.workspaces == 1 else f"{note.workspaces} workspaces"
     return (
-        f"{note.field} could not be read of accounts in {where}, which were taken all the same"
+        f"{note.field} could not be read of {note.source} in {where}, which were taken all the same"
         f" (first: {note.workspace}, id {note.record_id})"
     )
 

@@ -116,6 +116,7 @@ class Quarantined:
 class NotedField:
     """A field that could not be read of some records, which were taken all the same; the first of them."""
 
+    source: str
     field: str
     workspaces: int
     record_id: str | None
@@ -127,8 +128,9 @@ class MovingField:
     """An unknown field that moves with every read: left out of the comparison since, or for ``reads`` in a row."""
 
     bison_instance: str
+    resource: str
     field: str
-    accounts: int
+    rows: int
     reads: int
     left_out_at: datetime | None
 

@@ -185,6 +185,7 @@ ORDER BY e.records DESC, e.source, e.bison_instance, e.bison_workspace_id;
 -- Which fields could not be read of records that were taken all the same, in how many workspaces, with the first of the
 -- notes; locks nothing.
 SELECT
+    d.source,
     d.field,
     count(DISTINCT (d.bison_instance, d.bison_workspace_id)) AS workspaces,
     (array_agg(d.record_id ORDER BY d.id))[1] AS record_id,
@@ -193,18 +194,23 @@ FROM data_validation_errors AS d
 LEFT JOIN client_registry AS r
     ON r.bison_instance = d.bison_instance AND r.bison_workspace_id = d.bison_workspace_id
 WHERE d.resolved_at IS NULL AND d.is_note AND r.is_active IS DISTINCT FROM false
-GROUP BY d.field
-ORDER BY d.field;
+GROUP BY d.source, d.field
+ORDER BY d.source, d.field;
 
 -- name: list_moving_fields
 -- The unknown fields that move with every read: those that are left out of the comparison since a moment, and those that
 -- moved in at least so many reads in a row and still have all rows written; locks nothing.
-SELECT l.bison_instance, l.field, l.accounts, 0 AS reads, l.left_out_at
+SELECT l.bison_instance, l.resource, l.field, l.accounts AS rows, 0 AS reads, l.left_out_at
 FROM bisonsync_private.left_out_fields AS l
 WHERE l.try_again_at > now()
 UNION ALL
 SELECT
-    s.bison_instance, m.field, sum((m.state ->> 'accounts')::bigint)::bigint, max((m.state ->> 'reads')::integer), NULL
+    s.bison_instance,
+    s.resource,
+    m.field,
+    sum((m.state ->> 'accounts')::bigint)::bigint,
+    max((m.state ->> 'reads')::integer),
+    NULL
 FROM workspace_sync_state AS s
 INNER JOIN client_registry AS r USING (bison_instance, bison_workspace_id)
 CROSS JOIN LATERAL jsonb_each(s.moving_fields) AS m (field, state)
@@ -220,8 +226,8 @@ WHERE
             AND l.field = m.field
             AND l.try_again_at > now()
     )
-GROUP BY s.bison_instance, m.field
-ORDER BY 1, 2;
+GROUP BY s.bison_instance, s.resource, m.field
+ORDER BY 1, 2, 3;
 
 -- name: count_read_lists
 -- How many lists of active workspaces were ever tried.

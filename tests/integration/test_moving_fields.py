@@ -60,7 +60,8 @@ def test_a_field_that_moved_in_three_reads_is_left_out_told_once_and_shown_by_he
     assert moving[2].stderr.startswith("warning: instance sim: the field avatar.url")
     health = examine(office.dsn, "validation", now=office.one("SELECT now()"))
     assert health.state == "OK"
-    assert "instance sim: the field avatar.url moves with every read and is left out" in health.detail
+    of = f"instance sim: the field avatar.url of {office.list.noun} moves with every read and is left out"
+    assert of in health.detail
     assert health.hint.endswith('[polling] ignore_fields = ["avatar.url"]')
 
 
@@ -146,8 +147,9 @@ def test_too_few_accounts_to_judge_by_are_a_warning_of_health(office: Office) ->
     health = examine(office.dsn, "validation", now=office.one("SELECT now()"))
     assert counts == [4, 4, 4, 4]
     assert health.state == "WARNING"
-    assert "instance sim: the field avatar.url changed in nearly all of 4 accounts at each of the last 4 reads" in (
-        health.detail
+    assert (
+        f"instance sim: the field avatar.url changed in nearly all of 4 {office.list.noun} at each of the last 4 reads"
+        in (health.detail)
     )
     assert health.hint.endswith('[polling] ignore_fields = ["avatar.url"]')
 
