@@ -120,6 +120,14 @@ def test_begins_with_what_it_can_read_at_once_and_asks_for_one_more_each_time(si
     assert visited.answers == dict.fromkeys([each.key for each in rows[:-1]], "read")
 
 
+def test_what_is_a_runs_own_is_handed_out_once_the_largest_first() -> None:
+    claim = hand_out([row(1, total=5), row(2, total=500), row(3, total=50), row(4, instance="other", total=900)])
+
+    taken = [*claim("sim", 2, {WorkspaceKey("sim", 1), WorkspaceKey("sim", 2)}), *claim("sim", 9), *claim("sim", 1)]
+
+    assert [each.bison_workspace_id for each in taken] == [2, 1, 3]
+
+
 def test_a_stop_is_told_and_what_it_kept_from_being_visited_has_its_answer() -> None:
     rows = [row(number) for number in range(1, 6)]
     run = run_over(rows)
@@ -139,18 +147,21 @@ def test_a_stop_does_not_wait_for_a_request_that_hangs() -> None:
     rows = [row(1)]
     run = run_over(rows)
     clock = cast("HandClock", run.clock)
-    hangs = threading.Event()
+    hangs, given_up = threading.Event(), list[bool]()
 
     def visit(one: Visit) -> None:
         one.lanes.submit(one.row.key, hangs.wait)
         waiting = one.lanes.submit(one.row.key, hangs.wait)
         clock.stopped_by = 15
-        waiting.result()
+        try:
+            waiting.result()
+        finally:
+            given_up.append(waiting.cancelled())
 
     visited = crew.over(run, visit, lambda row, error: type(error), crew.Plan("rows", side_by_side=True))
     hangs.set()
 
-    assert visited.answers == {rows[0].key: Stopped}
+    assert (visited.answers, given_up) == ({rows[0].key: Stopped}, [True])
 
 
 def test_a_bug_in_the_answer_itself_is_not_silent() -> None:
