@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
+
 from bisonsync.sandbox import Sandbox
 from bisonsync.sandbox.rows import Listed
 from bisonsync.sandbox.workspaces import Workspace
@@ -36,6 +38,33 @@ class Mirrored:
         """Give a row new values."""
         world = sandbox.world
         return world.change(row_id, **fields) if self is ACCOUNTS else world.change_campaign(row_id, **fields)
+
+    def add_like(self, sandbox: Sandbox, workspace: Workspace) -> None:
+        """Let a row come that is as the newest but for its id."""
+        rows, world = self.held(workspace), sandbox.world
+        row = rows[rows.order()[0]]
+        if self is ACCOUNTS:
+            number = world.new_account_id()
+            rows.put(row._replace(id=number, email=f"new{number}@example.com"))
+        else:
+            rows.put(row._replace(id=world.new_campaign_id()))
+
+    def truth(self, sandbox: Sandbox) -> dict[tuple[int, int], tuple[Any, ...]]:
+        """What a complete mirror holds: (workspace, id) to the name, status and counter of a row."""
+        return {
+            (workspace, row["id"]): (row["name"], row["status"], row[self.counter])
+            for workspace, rows in self.serve(sandbox).items()
+            for row in rows
+        }
+
+    def mirror(self, conn: psycopg.Connection[Any]) -> dict[tuple[int, int], tuple[Any, ...]]:
+        """What the database shows as live, in the form of ``truth``."""
+        name = "account_name" if self is ACCOUNTS else "name"
+        rows = conn.execute(
+            f"SELECT bison_workspace_id, {self.id}, {name}, status, {self.counter} FROM {self.table}"
+            " WHERE removed_at IS NULL".encode()
+        )
+        return {(workspace, row_id): tuple(values) for workspace, row_id, *values in rows}
 
     def step(self, **numbers: Any) -> dict[str, Any]:
         """What ``advance`` takes to let so many rows of this list ``come`` and ``go``, and none of any other."""

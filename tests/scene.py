@@ -14,9 +14,9 @@ import cli
 import psycopg
 from cli import Mirror
 from faultproxy import FaultProxy, Victim
+from mirrored import ACCOUNTS, Mirrored
 
 from bisonsync.sandbox import Sandbox
-from bisonsync.sandbox.rows import Account
 
 SUMMED = ("accounts_read", "inserted", "updated", "unchanged", "removed", "restored", "invalid")
 CHANGES = ("inserted", "updated", "restored", "removed")
@@ -50,14 +50,18 @@ class Picture:
 
 @dataclass
 class Scene:
-    """Workspaces that are registered in a database of the test's own. Commands reach it through ``proxy``."""
+    """Workspaces that are registered in a database of the test's own. Commands reach it through ``proxy``.
+
+    ``list``: what is polled, and what pictures are of.
+    """
 
     sandbox: Sandbox
     dsn: str
     conn: psycopg.Connection[Any]
     proxy: FaultProxy
     env: dict[str, str] = field(default_factory=dict[str, str])
-    gone: list[tuple[int, Account]] = field(default_factory=list[tuple[int, Account]])
+    gone: list[tuple[int, Any]] = field(default_factory=list[tuple[int, Any]])
+    list: Mirrored = ACCOUNTS
 
     @property
     def workspaces(self) -> list[int]:
@@ -70,7 +74,7 @@ class Scene:
 
     def start(self, *arguments: str, direct: bool = False, **more: str) -> subprocess.Popen[str]:
         """Start a poll with --json."""
-        return cli.start_cli(["poll-accounts", "--json", *arguments], self.environment(direct=direct, **more))
+        return cli.start_cli([self.list.job, "--json", *arguments], self.environment(direct=direct, **more))
 
     def start_victim(self, victim: Victim, *arguments: str, **more: str) -> subprocess.Popen[str]:
         """Start a poll that rules of the proxy may harm."""
@@ -83,30 +87,29 @@ class Scene:
         return cli.finish(self.start(*arguments, direct=direct, **more))
 
     def truth(self) -> Mirror:
-        return cli.truth(self.sandbox)
+        return cli.truth(self.sandbox) if self.list is ACCOUNTS else self.list.truth(self.sandbox)
 
     def picture(self) -> Picture:
         removed = self.conn.execute(
-            "SELECT bison_workspace_id, bison_account_id FROM sender_emails_cache WHERE removed_at IS NOT NULL"
+            f"SELECT bison_workspace_id, {self.list.id} FROM {self.list.table} WHERE removed_at IS NOT NULL".encode()
         ).fetchall()
-        return Picture(cli.mirror(self.conn), frozenset((workspace, account) for workspace, account in removed))
+        live = cli.mirror(self.conn) if self.list is ACCOUNTS else self.list.mirror(self.conn)
+        return Picture(live, frozenset((workspace, account) for workspace, account in removed))
 
     def churn(self) -> None:
-        """In every workspace a few accounts change, one comes, one goes, and the one that went last time comes back."""
+        """In every workspace a few rows change, one comes, one goes, and the one that went last time comes back."""
         with self.sandbox.lock:
             world = self.sandbox.world
             back, self.gone = self.gone, []
-            for workspace in list(world.workspaces.values()):
-                for account_id in workspace.accounts.order()[1:4]:
-                    account = workspace.accounts[account_id]
-                    world.change(account_id, workspace_id=workspace.id, emails_sent_count=account.emails_sent_count + 1)
-                leaving = workspace.accounts.order()[-1]
-                self.gone.append((workspace.id, workspace.accounts.take(leaving)))
-                fresh = next(iter(workspace.accounts.values()))
-                number = world.new_account_id()
-                workspace.accounts.put(fresh._replace(id=number, email=f"new{number}@example.com"))
-            for workspace_id, account in back:
-                world.workspaces[workspace_id].accounts.put(account)
+            for workspace in [*world.workspaces.values()]:
+                rows = self.list.held(workspace)
+                for row_id in rows.order()[1:4]:
+                    more = {self.list.counter: getattr(rows[row_id], self.list.counter) + 1}
+                    self.list.change(self.sandbox, row_id, **more)
+                self.gone.append((workspace.id, rows.take(rows.order()[-1])))
+                self.list.add_like(self.sandbox, workspace)
+            for workspace_id, row in back:
+                self.list.held(world.workspaces[workspace_id]).put(row)
 
     def one(self, query: str, *values: object) -> Any:
         """The first column of the first row."""
@@ -153,14 +156,14 @@ def assert_sums(run: dict[str, Any]) -> None:
 
 
 @contextmanager
-def scene(dsn: str, **world: Any) -> Generator[Scene]:
+def scene(dsn: str, mirrored: Mirrored = ACCOUNTS, **world: Any) -> Generator[Scene]:
     """A scene over a migrated database: registered by ``cli.register`` unless that was done before."""
     with (
         Sandbox(**world) as sandbox,
         psycopg.connect(dsn, autocommit=True) as conn,
         FaultProxy(dsn) as proxy,
     ):
-        made = Scene(sandbox, dsn, conn, proxy)
+        made = Scene(sandbox, dsn, conn, proxy, list=mirrored)
         if made.one("SELECT count(*) FROM client_registry"):
             # The same seed makes the same world and the same tokens.
             for number in made.workspaces:

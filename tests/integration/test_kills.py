@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from conftest import database
 from faultproxy import Rule, Victim, said_by
+from mirrored import CAMPAIGNS
 from scene import CHANGES, Picture, Scene, assert_sums, end, scene
 
 pytestmark = pytest.mark.kills
@@ -81,6 +82,23 @@ POINTS: dict[str, Arm] = {
     "before-the-ledger-closes": in_database("commit", "runs", "close_run"),
     "after-the-ledger-closed": in_database("committed", "runs", "close_run"),
 }
+
+
+# Where another list says other words than accounts.
+POINTS_OF_CAMPAIGNS: dict[str, Arm] = {
+    "after-the-rows": in_database("answered", "campaigns", "upsert_campaigns", step=1),
+    "after-the-tombstones": in_database("answered", "campaigns", "tombstone_campaigns", step=1),
+    "before-a-commit": in_database("commit", "visits", "record_result", step=1),
+    "after-a-commit": in_database("committed", "visits", "record_result", step=1),
+}
+
+
+@pytest.mark.parametrize("arm", POINTS_OF_CAMPAIGNS.values(), ids=POINTS_OF_CAMPAIGNS.keys())
+def test_f01_a_kill_of_poll_campaigns_leaves_every_workspace_old_or_new(db: str, arm: Arm) -> None:
+    with scene(db, CAMPAIGNS, **{**WORLD, "campaigns": 100}) as stage:
+        assert stage.poll().returncode == 0
+
+        test_f01_a_kill_leaves_every_workspace_old_or_new_and_the_next_run_goes_on(stage, arm)
 
 
 @pytest.mark.parametrize("arm", POINTS.values(), ids=POINTS.keys())
