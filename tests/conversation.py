@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from bisonsync.api.budget import Grant, RateBudget
 from bisonsync.api.client import InstanceClient
+from bisonsync.api.conversation import Conversation
 from bisonsync.api.http import Http
 from bisonsync.errors import Stopped
 
@@ -88,7 +89,7 @@ def client_of(
         transport_factory=None if isinstance(handler, str) else lambda: httpx.MockTransport(handler),
         monotonic=clock.monotonic,
     )
-    return InstanceClient(
+    conversation = Conversation(
         "sim",
         http,
         budget or endless_budget(clock),
@@ -97,6 +98,7 @@ def client_of(
         attempts=attempts,
         failures_before_giving_up=failures_before_giving_up,
     )
+    return InstanceClient(conversation)
 
 
 def in_turn(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], httpx.Response]:

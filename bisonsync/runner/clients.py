@@ -26,6 +26,7 @@ def open_client(session: Session, name: str, instance: Instance, *, deadline: fl
     """Begin the conversation with one instance; it is closed with the run."""
     from bisonsync.api.budget import Grant, RateBudget
     from bisonsync.api.client import InstanceClient
+    from bisonsync.api.conversation import Conversation
     from bisonsync.api.http import Http
     from bisonsync.store import budgets
 
@@ -73,7 +74,7 @@ def open_client(session: Session, name: str, instance: Instance, *, deadline: fl
         read_timeout_seconds=polling.read_timeout.total_seconds(),
         monotonic=session.clock.monotonic,
     )
-    client = InstanceClient(
+    conversation = Conversation(
         name,
         http,
         budget,
@@ -82,5 +83,6 @@ def open_client(session: Session, name: str, instance: Instance, *, deadline: fl
         attempts=polling.retry_attempts,
         failures_before_giving_up=polling.failures_before_giving_up,
     )
+    client = InstanceClient(conversation)
     session.clients.append(client)
     return client

@@ -32,7 +32,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisonsync.api.budget import Grant, RateBudget, Told
-from bisonsync.api.client import EndpointStats, InstanceClient
+from bisonsync.api.client import InstanceClient
+from bisonsync.api.conversation import EndpointStats
 from bisonsync.errors import ApiRefused, ApiUnavailable, BisonsyncError, CredentialsError, DeadlineExceeded, Stopped
 from bisonsync.retry import RETRY_AFTER_CAP_SECONDS
 
@@ -449,7 +450,7 @@ def test_calls_under_way_end_when_the_breaker_opens():
     clock = HandClock()
     client = client_of(in_turn(FAILED), clock, failures_before_giving_up=1, attempts=1)
     patient = client_of(in_turn(FAILED), clock)
-    patient._breaker = client._breaker
+    patient._conversation._breaker = client._conversation._breaker
     sleep = clock.sleep
 
     def fail_meanwhile(seconds: float) -> None:
