@@ -14,9 +14,12 @@ from pydantic import ValidationError
 from bisonsync.models import (
     BIGINT_MAX,
     MAX_DEPTH,
+    Campaign,
     DailyStats,
+    ListRow,
     MintedToken,
     SenderEmail,
+    SenderEmailWarmup,
     Webhook,
     Workspace,
     clean_text,
@@ -143,12 +146,25 @@ def test_unknown_fields_are_kept():
     assert (sender(warmup_limit=5, odd={"a": 1}).model_extra or {}) == {"warmup_limit": 5, "odd": {"a": 1}}
 
 
-@given(st.dictionaries(st.sampled_from([*SenderEmail.model_fields, "extra_field"]), JSON))
-def test_a_row_of_any_json_is_read_or_refused(row: dict[str, Any]):
+@given(st.sampled_from([SenderEmail, Campaign, SenderEmailWarmup]), st.data())
+def test_a_row_of_any_json_is_read_or_refused(model: type[ListRow], data: st.DataObject):
+    row = data.draw(st.dictionaries(st.sampled_from([*model.model_fields, "extra_field"]), JSON))
+
     try:
-        SenderEmail.model_validate(row)
+        model.model_validate(row)
     except ValidationError as error:
         assert error.errors(include_input=False)
+
+
+@pytest.mark.parametrize(("given_value", "read"), [(85.5, 85.5), ("85.5", 85.5), (0, 0.0), (None, None), (120, 120.0)])
+def test_a_figure_may_come_as_a_string(given_value: object, read: float | None):
+    assert SenderEmailWarmup.model_validate({"id": 1, "warmup_score": given_value}).warmup_score == read
+
+
+@pytest.mark.parametrize("given_value", [True, "", "good", "nan", float("inf"), -1, "-0.5", [85]])
+def test_what_is_no_figure_is_refused(given_value: object):
+    with pytest.raises(ValidationError, match="a number, at least 0"):
+        SenderEmailWarmup.model_validate({"id": 1, "warmup_score": given_value})
 
 
 @pytest.mark.parametrize("name", [None, "  ", "Acme "])
