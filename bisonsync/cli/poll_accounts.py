@@ -47,7 +47,7 @@ def _poll_accounts(
     execute(
         options,
         "poll-accounts",
-        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session), resource="accounts"),
         counts=list_counts("accounts"),
     )
 

@@ -40,7 +40,7 @@ def _poll_campaigns(
     execute(
         options,
         "poll-campaigns",
-        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session), resource="campaigns"),
         counts=list_counts("campaigns"),
     )
 

@@ -32,7 +32,7 @@ def _poll_warmup(options: Options) -> None:
     execute(
         options,
         "poll-warmup",
-        lambda session: scopes.over_workspaces(session, lambda run: body(run, session)),
+        lambda session: scopes.over_workspaces(session, lambda run: body(run, session), resource="warmup"),
         counts=list_counts("accounts"),
     )
 
