@@ -87,7 +87,8 @@ def _kinds(row: ListRow, detail: str) -> tuple[str, ...]:
 
 def _limits(look: Look, row: ListRow) -> Mapping[str, Limit]:
     scheduled = look.schedule.get(row.job)
-    interval = scheduled.total_seconds() if scheduled else row.interval_seconds
+    # A job may come more often than it reads a list, to try again what failed.
+    interval = max(scheduled.total_seconds() if scheduled else row.interval_seconds, row.rest_seconds)
     limits: dict[str, Limit] = {}
     for name, default in LIMITS.items():
         value = look.limit(NAME, name)

@@ -27,6 +27,7 @@ class ListRow:
     resource: str
     job: str
     is_required: bool
+    rest_seconds: int
     last_attempt_at: datetime | None
     last_complete_at: datetime | None
     verdict: str | None

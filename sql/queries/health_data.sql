@@ -7,6 +7,7 @@ SELECT
     f.resource,
     coalesce(f.job, 'poll-' || f.resource) AS job,
     coalesce(b.is_required, false) AS is_required,
+    coalesce(b.rest_seconds, 0) AS rest_seconds,
     f.last_attempt_at,
     f.last_complete_at,
     f.verdict,

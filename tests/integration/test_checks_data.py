@@ -11,6 +11,8 @@ from looking import NOW, add_part, add_run, add_state, add_workspace, ago, exami
 from psycopg.conninfo import make_conninfo
 
 from bisonsync.jobs import health
+from bisonsync.jobs.poll_warmup import EVERY_SECONDS
+from bisonsync.settings.models import SCHEDULE
 
 Connection = psycopg.Connection[Any]
 
@@ -169,6 +171,44 @@ def test_freshness_takes_the_interval_of_the_list_when_its_job_is_not_scheduled(
 
     assert examine(db, "freshness", schedule={}).state == "OK"
     assert examine(db, "freshness").state == "WARNING"
+
+
+EVERY_JOB = {job: every for job, every in SCHEDULE.items() if job.startswith("poll-")}
+
+
+@pytest.mark.parametrize("check", ["freshness", "completeness", "workspace-failures"])
+def test_a_list_is_in_use_from_the_first_time_that_somebody_tried_it(db: str, conn: Connection, check: str) -> None:
+    """Who does not poll campaigns hears nothing of them; who does hears of the job to look at."""
+    add_workspace(conn, 1)
+    add_state(conn, 1)
+    unused = examine(db, check, schedule=EVERY_JOB)
+    add_state(conn, 1, resource="campaigns", verdict="failed", last_complete_at=None, consecutive_failures=4)
+
+    used = examine(db, check, schedule=EVERY_JOB)
+
+    assert (unused.state, used.state) == ("OK", "CRITICAL")
+    assert used.hint.startswith("bisonsync poll-campaigns ")
+    assert "job:poll-campaigns" in used.findings[0].kinds
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(600, "OK"), (601, "WARNING")])
+def test_a_list_that_rests_is_no_older_for_its_job_coming_more_often(
+    db: str, conn: Connection, minutes: int, state: str
+) -> None:
+    add_workspace(conn, 1)
+    add_state(conn, 1)
+    add_state(conn, 1, resource="warmup", last_complete_at=ago(minutes=minutes), interval_seconds=21600)
+
+    assert examine(db, "freshness", schedule=EVERY_JOB).state == state
+
+
+def test_the_lists_have_the_jobs_and_intervals_of_the_settings(conn: Connection) -> None:
+    rows = conn.execute("SELECT job, default_interval_seconds, rest_seconds FROM bisonsync_lists").fetchall()
+
+    assert {job: seconds for job, seconds, rest in rows if not rest} == {
+        job: SCHEDULE[job].total_seconds() for job, _, rest in rows if not rest
+    }
+    assert {job: rest for job, _, rest in rows if rest} == {"poll-warmup": EVERY_SECONDS}
 
 
 def test_freshness_keeps_a_limit_that_was_set(db: str, conn: Connection) -> None:
