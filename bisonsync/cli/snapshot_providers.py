@@ -74,7 +74,7 @@ def _snapshot_providers(
 
 def _fill_gaps(session: Session) -> Fill:
     """What fills gaps, with its part of the settings."""
-    from bisonsync.jobs.fill_gaps import fill
+    from bisonsync.jobs.snapshot_providers.fill import fill
 
     settings = session.settings
     stats_zones = {name: instance.stats_timezone for name, instance in settings.instances.items()}

@@ -414,7 +414,7 @@ def test_a_changed_view_is_replaced_and_keeps_what_stands_on_it(
 ) -> None:
     conn.execute("CREATE VIEW mine AS SELECT state FROM data_freshness")
     path = sql / "views" / "data_freshness.sql"
-    path.write_text(path.read_text().replace("AS consecutive_failures\n", "AS consecutive_failures,\n    1 AS more\n"))
+    path.write_text(path.read_text().replace("    b.job\n", "    b.job,\n    1 AS more\n"))
 
     result = migrate.up(migrated, files=read_schema_files(sql))
 

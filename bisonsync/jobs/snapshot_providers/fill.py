@@ -1,4 +1,4 @@
-"""Asks the platform for the days that no snapshot recorded, and fills them in; a part of snapshot-providers."""
+"""Asks the platform for the days that no snapshot recorded, and fills them in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from bisonsync.api.lanes import Lanes
 from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, DeadlineExceeded
+from bisonsync.jobs.snapshot_providers.told import HostRefusal, ask, days_told, require_usable
 from bisonsync.keys import WorkspaceKey
 from bisonsync.models import DailyStats
 from bisonsync.polling.visit import Tally, Visit
@@ -28,7 +29,6 @@ NO_ACCOUNT = 2**31 - 1
 LOOK_SECONDS = 0.2
 # Who the token is, before and after.
 REQUESTS_PER_WORKSPACE = 2
-MISSING_ROUTE = (404, 405)
 
 COUNTS = (
     "gaps_found",
@@ -61,10 +61,6 @@ class _Work:
     problems: list[Problem] = field(default_factory=list[Problem])
 
 
-class _HostRefusal(Exception):
-    """A host cannot tell what a mailbox did on a day; asking it again would change nothing."""
-
-
 def fill(run: WorkspacesRun, gaps: Sequence[Gap], *, zone: str, stats_zones: Mapping[str, str]) -> Outcome:
     """Fill the gaps of the run's workspaces, each workspace in one transaction of its own.
 
@@ -72,9 +68,11 @@ def fill(run: WorkspacesRun, gaps: Sequence[Gap], *, zone: str, stats_zones: Map
     moved across a gap are asked for. What fails or is refused stays a gap and is a problem of the outcome; of a dry
     run the outcome says how many requests it would cost.
     """
-    work = _Work()
-    by_workspace: dict[WorkspaceKey, list[Gap]] = {}
-    for gap in [*gaps, *(_trailing_gaps(run, zone) if run.dry_run else ())]:
+    work, by_workspace = _Work(), dict[WorkspaceKey, list[Gap]]()
+    keys = [row.key for row in run.workspaces]
+    # Recording the mirror now would leave these behind.
+    trailing = run.bookkeeping.run(partial(snapshot_gaps.list_trailing, keys=keys, zone=zone)) if run.dry_run else ()
+    for gap in (*gaps, *trailing):
         by_workspace.setdefault(gap.key, []).append(gap)
     rows = [row for row in run.workspaces if row.key in by_workspace]
     work.counts["gaps_found"] = sum(len(by_workspace[row.key]) for row in rows)
@@ -105,12 +103,6 @@ def fill(run: WorkspacesRun, gaps: Sequence[Gap], *, zone: str, stats_zones: Map
         tuple(work.problems),
         _note(run, work, zone, stats_zones),
     )
-
-
-def _trailing_gaps(run: WorkspacesRun, zone: str) -> list[Gap]:
-    """The gaps that recording the mirror now would leave behind."""
-    keys = [row.key for row in run.workspaces]
-    return run.bookkeeping.run(lambda conn: snapshot_gaps.list_trailing(conn, keys, zone=zone))
 
 
 class _InstanceFiller:
@@ -174,7 +166,7 @@ class _InstanceFiller:
         if asked and not self._host_refusal:
             try:
                 told = self._ask(row, {gap: ids for gap, ids in moved.items() if ids})
-            except _HostRefusal as refusal:
+            except HostRefusal as refusal:
                 self._host_refusal = str(refusal)
         fillings: list[Filling] = []
         for gap in gaps:
@@ -201,13 +193,13 @@ class _InstanceFiller:
     def _ask(self, row: WorkspaceRow, moved: Mapping[Gap, Sequence[int]]) -> dict[Gap, dict[int, list[DayTold]]]:
         """What the platform tells of each account that moved, as far as it is known for every missing day.
 
-        Raises _HostRefusal, GuardRefused when the token acts elsewhere, and what the client raises.
+        Raises HostRefusal, GuardRefused when the token acts elsewhere, and what the client raises.
         """
         visit = self._visit(row)
         self._prove(visit)
         self._require_filter(visit, next(iter(moved)))
         asked = {
-            self._lanes.submit(row.key, partial(_ask, visit, gap, number)): (gap, number)
+            self._lanes.submit(row.key, partial(ask, visit, gap, number)): (gap, number)
             for gap, ids in moved.items()
             for number in ids
         }
@@ -215,7 +207,7 @@ class _InstanceFiller:
         self._wait(asked)
         told: dict[Gap, dict[int, list[DayTold]]] = {}
         for future, (gap, number) in asked.items():
-            days = _days(gap, future.result())
+            days = days_told(gap, future.result())
             if any(None in (day.sent, day.replied, day.bounced) for day in days[1:-1]):
                 self._refuse(row, "the platform does not tell every missing day", [number])
             else:
@@ -241,13 +233,13 @@ class _InstanceFiller:
             return
         self._work.counts["gap_requests"] += 1
         try:
-            asked = self._lanes.submit(visit.row.key, partial(_ask, visit, gap, NO_ACCOUNT))
+            asked = self._lanes.submit(visit.row.key, partial(ask, visit, gap, NO_ACCOUNT))
             stats = self._answered(asked).result()
         except ApiRefused:
             # Who refuses the id knows the filter; who has no such route will say so again.
             return
         if any(amount for series in (stats.sent, stats.replied, stats.bounced) for amount in (series or {}).values()):
-            raise _HostRefusal(
+            raise HostRefusal(
                 "its daily numbers are the same whichever mailbox is asked for (it ignores sender_email_ids)"
             )
         self._is_filter_known = True
@@ -267,13 +259,12 @@ class _InstanceFiller:
             self._run.progress("daily numbers", len(asked) - len(waiting), len(asked))
             self._run.clock.check()
             for future in done:
-                _require_usable(future)
+                require_usable(future)
 
     def _commit(self, row: WorkspaceRow, fillings: Sequence[Filling], *, left: int) -> Filled:
         first, last = min(f.gap.before for f in fillings), max(f.gap.after for f in fillings)
         partitions.make_months(self._run.db.run, first, last, needed=last)
         lease = self._run.leases[row.key]
-
         tries: list[Filled] = []
 
         def work(conn: Connection) -> None:
@@ -291,36 +282,6 @@ class _InstanceFiller:
         self._work.counts["gap_days_filled"] += filled.days
         self._work.counts["gap_accounts_filled"] += filled.accounts
         return filled
-
-
-def _ask(visit: Visit, gap: Gap, number: int) -> DailyStats:
-    """What the platform tells of one account from the day before a gap to the one after it."""
-    return visit.client.get_daily_stats(visit.token, [number], gap.before, gap.after, who=visit.access.who)
-
-
-def _require_usable(future: Future[DailyStats]) -> None:
-    """Raises _HostRefusal for an answer that every mailbox would get, else what the asking raised."""
-    try:
-        stats = future.result()
-    except ApiRefused as error:
-        if error.status not in MISSING_ROUTE:
-            raise
-        raise _HostRefusal(f"it does not tell daily numbers by mailbox (HTTP {error.status})") from error
-    missing = [name for name in DailyStats.model_fields if getattr(stats, name) is None]
-    if missing:
-        raise _HostRefusal(f"its daily numbers lack the series {', '.join(name.capitalize() for name in missing)}")
-
-
-def _days(gap: Gap, stats: DailyStats) -> list[DayTold]:
-    """What an answer tells of each day from the one before the gap to the one after it."""
-
-    def of(series: Mapping[date, int] | None, day: date) -> int | None:
-        return (series or {}).get(day)
-
-    return [
-        DayTold(day, of(stats.sent, day), of(stats.replied, day), of(stats.bounced, day))
-        for day in (gap.before, *gap.days, gap.after)
-    ]
 
 
 def _note(run: WorkspacesRun, work: _Work, zone: str, stats_zones: Mapping[str, str]) -> str:
