@@ -77,6 +77,7 @@ def hold_elsewhere(stage: Scene, *workspaces: int) -> None:
         )
 
 
+@pytest.mark.stock
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_runs_that_start_together_share_the_workspaces_and_read_none_twice(stage: Scene, hosts: int) -> None:
     with standing(stage, *[()] * hosts) as processes:
