@@ -100,11 +100,11 @@ class LeaseKeeper:
         return self._session.bookkeeping.run(lambda conn: leases.list_read(conn, keys, unread))
 
     def holders(self, job: str) -> dict[WorkspaceKey, Holder]:
-        """Which lease of a job another run holds; not those of a process that is known to be dead."""
+        """Which lease of a job another run holds."""
         from bisonsync.store import leases
 
         listed = self._session.bookkeeping.run(lambda conn: leases.list_holders(conn, job))
-        return {one.key: one for one in listed if one.holder != self._session.run_id and not one.is_dead}
+        return {one.key: one for one in listed if one.holder != self._session.run_id}
 
     def wait_for_locks(self, job: str, keys: Sequence[WorkspaceKey]) -> DatabaseError | None:
         """Wait for the end of the transactions that keep leases locked; the error naming them if it does not come."""

@@ -60,11 +60,6 @@ class Holder:
         """The workspace."""
         return WorkspaceKey(self.bison_instance, self.bison_workspace_id)
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether its process is known to have ended: anybody may take the lease."""
-        return bool(self.process_key) and is_alive(self.process_key, self.pid) is False
-
     def __str__(self) -> str:
         age = "" if self.age_seconds is None else f", started {self.age_seconds:.0f} s ago"
         return (
@@ -249,7 +244,7 @@ def _take(conn: Connection, job: str, workspaces: Iterable[WorkspaceKey], claima
 
 
 def _dead_process_keys(holders: Sequence[Holder]) -> list[str]:
-    return sorted({holder.process_key for holder in holders if holder.process_key and holder.is_dead})
+    return sorted({h.process_key for h in holders if h.process_key and is_alive(h.process_key, h.pid) is False})
 
 
 def _keys(job: str, workspaces: Iterable[WorkspaceKey]) -> dict[str, object]:
