@@ -44,7 +44,7 @@ def discover(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import workspaces as job
+        from bisonsync.jobs.workspaces import discover as job
 
         return scopes.over_instances(session, job.discover)
 
@@ -65,7 +65,7 @@ def mint_tokens(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import workspaces as job
+        from bisonsync.jobs.workspaces import tokens as job
 
         def mint(run: SetupRun) -> Result:
             return scopes.with_leases(session, _chosen(session), lambda rows, _: job.mint_tokens(run, rows))
@@ -86,7 +86,7 @@ def verify(options: Options) -> None:
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import workspaces as job
+        from bisonsync.jobs.workspaces import tokens as job
 
         result = scopes.over_instances(session, lambda run: job.verify(run, _chosen(session)))
         rows = [[token["workspace"], token["state"]] for token in result.details["tokens"]]
@@ -167,7 +167,7 @@ def add(
 
     def body(session: Session) -> Result:
         from bisonsync.errors import UsageError
-        from bisonsync.jobs import workspaces as job
+        from bisonsync.jobs.workspaces import registration as job
 
         if len(options.instances) > 1:
             raise UsageError("a workspace belongs to one instance", hint="give --instance once")
@@ -216,7 +216,7 @@ def disable(
 
 def _switch(options: Options, names: list[str], *, active: bool) -> None:
     def body(session: Session) -> Result:
-        from bisonsync.jobs import workspaces as job
+        from bisonsync.jobs.workspaces import registration as job
 
         rows = find_workspaces(_registered(session), names, options.instances)
         return job.set_active(scopes.setup_run(session), rows, active=active)
