@@ -54,6 +54,7 @@ def alerts_list(
 
     def body(session: Session) -> Result:
         from bisonsync.jobs import alerts as job
+        from bisonsync.jobs.alerts.delivery import channel_name
         from bisonsync.run import Result
 
         session.require_schema()
@@ -68,7 +69,7 @@ def alerts_list(
             {"open": sum(row.closed_at is None for row in found), "undelivered": waiting},
             details={
                 "slack": in_use,
-                "channels": sorted(job.channel_name(name) for name in channels),
+                "channels": sorted(channel_name(name) for name in channels),
                 "episodes": [_json(row) for row in found],
             },
         )
@@ -95,7 +96,7 @@ def alerts_test(
     """
 
     def body(session: Session) -> Result:
-        from bisonsync.jobs import alerts as job
+        from bisonsync.jobs.alerts import delivery as job
         from bisonsync.run import Result
         from bisonsync.store.leases import host_name
 

@@ -226,6 +226,7 @@ def _alert(
     from bisonsync.cli.alerts import alert_policy, slack_sender
     from bisonsync.errors import DatabaseError, DatabaseUnavailable, SchemaMismatch
     from bisonsync.jobs import alerts as job
+    from bisonsync.jobs.alerts.delivery import deliver
     from bisonsync.run import Problem
 
     policy = alert_policy(session.settings.alerts)
@@ -239,7 +240,7 @@ def _alert(
         if remembered:
             file.forget([result.name for result in results], session.clock.now())
         sender = slack_sender(session)
-        report = job.deliver(session.bookkeeping, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
+        report = deliver(session.bookkeeping, sender, now=look.now, clock=session.clock, give_up_at=give_up_at)
     except DatabaseError as error:
         can_read = not isinstance(error, DatabaseUnavailable)
         if not isinstance(error, SchemaMismatch) and not any(is_refusal(result) for result in results):

@@ -22,8 +22,7 @@ from bisonsync.api.slack_messages import Alarm, alarm_message
 from bisonsync.checks.episodes import MAIN_CHANNEL
 from bisonsync.clock import SystemClock
 from bisonsync.errors import Stopped
-from bisonsync.jobs import alerts
-from bisonsync.jobs.alerts import DeliveryReport
+from bisonsync.jobs.alerts.delivery import DeliveryReport, deliver
 from bisonsync.store import alerts as store
 from bisonsync.store.db import Database
 
@@ -86,7 +85,7 @@ class Outbox:
         return number
 
     def deliver(self, sender: Any = None) -> DeliveryReport:
-        return alerts.deliver(self.database, sender or self.sender, now=self.now, clock=self.clock)
+        return deliver(self.database, sender or self.sender, now=self.now, clock=self.clock)
 
     def row(self, columns: str, message: int = 1) -> tuple[Any, ...]:
         query = f"SELECT {columns} FROM alert_messages ORDER BY id OFFSET {message - 1} LIMIT 1"
@@ -185,7 +184,7 @@ def test_no_run_delivers_for_longer_than_a_while(outbox: Outbox) -> None:
 def test_an_instant_to_give_up_at_is_kept(outbox: Outbox) -> None:
     outbox.put("one", "two", "three")
 
-    report = alerts.deliver(outbox.database, outbox.sender, now=BEGIN, clock=outbox.clock, give_up_at=0.5)
+    report = deliver(outbox.database, outbox.sender, now=BEGIN, clock=outbox.clock, give_up_at=0.5)
 
     assert (report.sent, report.waiting) == (2, 1)
 
@@ -451,7 +450,7 @@ def test_many_runs_at_once_send_nothing_twice(outbox: Outbox) -> None:
     for name in "abc":
         outbox.put(*(f"{name}{number}" for number in range(10)), channel=name)
     threads = [
-        threading.Thread(target=lambda: alerts.deliver(outbox.database, outbox.sender, now=BEGIN, clock=HandClock()))
+        threading.Thread(target=lambda: deliver(outbox.database, outbox.sender, now=BEGIN, clock=HandClock()))
         for _ in range(4)
     ]
     for thread in threads:

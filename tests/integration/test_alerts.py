@@ -22,7 +22,7 @@ from bisonsync.checks.check import CheckResult, Finding, Limit, State
 from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, follow, sight
 from bisonsync.clock import SystemClock
 from bisonsync.jobs import alerts
-from bisonsync.jobs.alerts import DeliveryReport
+from bisonsync.jobs.alerts.delivery import DeliveryReport, deliver
 from bisonsync.keys import WorkspaceKey
 from bisonsync.store import alerts as store
 from bisonsync.store.alerts import ClientRow, Episode
@@ -76,7 +76,7 @@ class Watch:
         sender = SlackSender(
             self.channels, user_agent="bisonsync/test", monotonic=SystemClock().monotonic, read_timeout_seconds=0.2
         )
-        report = alerts.deliver(self.database, sender, now=self.now, clock=HandClock(), **options)
+        report = deliver(self.database, sender, now=self.now, clock=HandClock(), **options)
         self.reports.append(report)
         return report
 

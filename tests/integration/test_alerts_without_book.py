@@ -22,7 +22,7 @@ from bisonsync.api.slack import SlackSender
 from bisonsync.checks.check import CheckResult, State
 from bisonsync.checks.episodes import MAIN_CHANNEL, Policy
 from bisonsync.clock import SystemClock
-from bisonsync.jobs.alerts import DeliveryReport
+from bisonsync.jobs.alerts.delivery import DeliveryReport
 from bisonsync.jobs.alerts.without_book import Book, tell
 from bisonsync.store.alert_file import AlertFile, file_name, state_folders
 from bisonsync.store.alerts import Episode

@@ -13,14 +13,8 @@ from bisonsync.api.slack_messages import Body, repeated
 from bisonsync.checks.check import CheckResult
 from bisonsync.checks.episodes import Policy, Sighting, follow, joined, sight
 from bisonsync.errors import DatabaseError
-from bisonsync.jobs.alerts import (
-    LONGEST_DELIVERY_SECONDS,
-    DeliveryReport,
-    Sender,
-    known_clients,
-    message_body,
-    undelivered,
-)
+from bisonsync.jobs.alerts import known_clients, message_body
+from bisonsync.jobs.alerts.delivery import LONGEST_DELIVERY_SECONDS, DeliveryReport, Sender, undelivered
 from bisonsync.store import alerts as store
 from bisonsync.store.alert_file import AlertFile, Remembered
 from bisonsync.store.alerts import ClientRow, Episode
