@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
-from bisonsync.api.slack_messages import Alarm, Body, Kind, alarm_message, check_message, repeated
+from bisonsync.api.slack_messages import Alarm, Body, Kind, alarm_message
 from bisonsync.checks.check import CheckResult
-from bisonsync.checks.episodes import MAIN_CHANNEL, Policy, Sighting, follow, joined, sight
-from bisonsync.errors import ApiError, ApiUnavailable, ConfigError, Stopped
+from bisonsync.checks.episodes import Policy, Sighting, follow, joined, sight
 from bisonsync.run import Problem
 from bisonsync.store import alerts as store
-from bisonsync.store.alerts import ClaimedMessage, ClientRow, Episode, NewMessage
+from bisonsync.store.alerts import ClientRow, Episode, NewMessage
 
 if TYPE_CHECKING:
-    from bisonsync.api.slack import Delivery
-    from bisonsync.clock import Clock
     from bisonsync.store.db import Connection, Database
 
 What = Kind | Literal["seen", "opened", "closed"]

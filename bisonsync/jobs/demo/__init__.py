@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from bisonsync.errors import BisonsyncError, LeaseBusy, Stopped
+from bisonsync.errors import BisonsyncError, Stopped
+from bisonsync.jobs.demo.database import Postgres, own_database
 from bisonsync.keys import WorkspaceKey
 from bisonsync.run import Result
 from bisonsync.store import dashboards, runs
@@ -24,7 +21,6 @@ from bisonsync.store.db import Database
 
 if TYPE_CHECKING:
     from bisonsync.clock import Clock
-    from bisonsync.embedded import Status
     from bisonsync.sandbox import Sandbox
 
 INSTANCE = "sim"
@@ -54,16 +50,6 @@ The same with your own Email Bison, its super-admin key in the file main.key:
 _OR_KEEP = "To try commands on this one first: bisonsync demo --keep"
 
 
-class Postgres(Protocol):
-    """What the demo needs of the embedded server."""
-
-    def start(self, data_dir: Path | None = None, *, server_options: Mapping[str, str] | None = None) -> str: ...
-
-    def stop(self, data_dir: Path | None = None) -> bool: ...
-
-    def status(self, data_dir: Path | None = None) -> Status: ...
-
-
 @dataclass(frozen=True)
 class Stage:
     """What the demo plays on. ``show``: the commands print to our own stdout and stderr, else nowhere."""
@@ -83,7 +69,7 @@ def run(stage: Stage, *, keep: bool = False) -> Result:
     LeaseBusy while another demo of this user runs, Stopped.
     """
     try:
-        with _database(stage.postgres) as dsn, stage.sandbox:
+        with own_database(stage.postgres) as dsn, stage.sandbox:
             play = _Play(stage, dsn)
             try:
                 play.all()
@@ -100,41 +86,6 @@ def run(stage: Stage, *, keep: bool = False) -> Result:
     counts = {"commands": len(play.done), "workspaces": WORKSPACES, "accounts": play.accounts}
     details = {"commands": [{"command": line, "exit_code": code} for line, code in play.done]}
     return Result(counts, summary=f"{len(play.done)} commands did what they should", details=details)
-
-
-@contextmanager
-def _database(postgres: Postgres) -> Generator[str]:
-    """A Postgres of the demo's own beside the user's, empty at the beginning and gone in the end. Yields its DSN."""
-    usual = postgres.status().directory
-    folder = usual.with_name(f"demo{usual.name.removeprefix('postgres')}")
-    is_left_over = postgres.status(folder).state != "absent"
-    options = {"fsync": "off"}
-    dsn = postgres.start(folder, server_options=options)
-    folder = postgres.status(folder).directory
-    with _alone(folder):
-        try:
-            if is_left_over:
-                postgres.stop(folder)
-                shutil.rmtree(folder / "data")
-                dsn = postgres.start(folder, server_options=options)
-            yield dsn
-        finally:
-            postgres.stop(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Keep other demos out, for as long as this process lives. Raises LeaseBusy."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LeaseBusy("another demo of this user is running", hint="wait for its end, or end it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _wait(stage: Stage, dsn: str) -> None:
