@@ -40,7 +40,7 @@ def result(state: State, name: str = "freshness", **values: Any) -> CheckResult:
 
 
 def finding(number: int, state: State = "CRITICAL", **values: Any) -> Finding:
-    return Finding(f"Client {number}", state, values.pop("detail", "14 min old"), ("sim", number), **values)
+    return Finding(f"Client {number}", state, values.pop("detail", "14 min old"), WorkspaceKey("sim", number), **values)
 
 
 @dataclass
