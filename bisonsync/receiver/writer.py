@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from bisonsync.errors import DatabaseError
 from bisonsync.store import webhooks
-from bisonsync.store.db import Database, is_row_fault
+from bisonsync.store.db import Database
+from bisonsync.store.db_errors import is_row_fault
 from bisonsync.store.webhooks import Delivery, Outcome
 
 # Bounds of one transaction; a single delivery may be larger.

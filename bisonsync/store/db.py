@@ -5,34 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_loads
 
 from bisonsync.clock import Clock
 from bisonsync.errors import (
     BisonsyncError,
-    ConfigError,
-    DatabaseError,
     DatabaseUnavailable,
     DeadlineExceeded,
-    SchemaMismatch,
     Stopped,
 )
 from bisonsync.queries import load_queries
+from bisonsync.store.db_errors import LOCKED, LOST, PASSING_STATES, Blocker, first_line, locked_out, misread, translated
 from bisonsync.store.refusals import explain
+from bisonsync.store.watched import OutOfTime, WatchedConnection, cancel_all
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -57,8 +53,6 @@ _CONNECTION_FIXED = {"client_encoding": "UTF8"}
 _ANSWER_GRACE_SECONDS = 5.0
 # What is under way when the run is stopped, or its deadline comes, may end within so long.
 _END_GRACE_SECONDS = 2.0
-# Then the server is asked to cancel it, and so long waited for its answer.
-_CANCEL_SECONDS = 1.5
 # Who does not even wait for that still does not leave the server computing.
 _HASTY_CANCEL_SECONDS = 1.0
 # How long the answer is waited for that names who holds a lock.
@@ -68,10 +62,6 @@ _BREAKS_TOLERATED = 5
 # Once so many transactions were locked out, the others of the run wait once instead of several times.
 _LOCK_OUTS_TOLERATED = 3
 
-_LOCKED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure)
-_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.IdleInTransactionSessionTimeout)
-_PASSING_STATES = ("08", "53300", "57P01", "57P02", "57P03", "57P05", "25P03")
-_MIGRATE_HINT = "run 'bisonsync migrate'"
 _REACH_HINT = "check that it runs and can be reached"
 
 # It warns of roll-backs on connections that are gone, which the errors here tell better.
@@ -85,110 +75,6 @@ class _Limits:
     statement: float
     lock: float
     idle: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocker:
-    """A session that keeps another waiting, as far as this role may see it; ``since``: in UTC, its transaction."""
-
-    pid: int
-    user_name: str | None
-    application: str | None
-    address: str | None
-    state: str | None
-    since: str | None
-    seconds: int | None
-    is_hidden: bool
-
-    def __str__(self) -> str:
-        if not self.pid:
-            return "a prepared transaction (see pg_prepared_xacts; ROLLBACK PREPARED ends it)"
-        user = f"user {self.user_name}" if self.user_name else ""
-        known = [
-            f"{user} at {self.address}" if self.address else user,
-            f"calls itself {self.application!r}" if self.application else "",
-            f"{self.state} for {self.seconds} s, since {self.since} UTC" if self.since else self.state or "",
-            "address, state and since when are hidden from this role: GRANT pg_read_all_stats"
-            if self.is_hidden
-            else "",
-        ]
-        return f"pid {self.pid} ({', '.join(text for text in known if text) or 'it has just ended'})"
-
-
-class _OutOfTime(psycopg.OperationalError):
-    """The deadline came before the answer. ``is_alive``: the server then still answered a request to cancel."""
-
-    is_alive = False
-
-
-class _WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose waiting can be ended: libpq by itself waits for ever on a peer that only acknowledges.
-
-    ``may_cancel``: what is under way can be cancelled without harm to others. Not so a BEGIN or COMMIT: behind a
-    pooler the server's end may be another client's by the time that the request arrives.
-    """
-
-    now: Callable[[], float]
-    still_waiting: Callable[[float], None]
-    may_cancel = False
-
-    @property
-    def is_cancellable(self) -> bool:
-        """True while the server is at a statement of ours that may be cancelled."""
-        return self.may_cancel and not self.closed and self.pgconn.transaction_status == TransactionStatus.ACTIVE
-
-    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
-        """As psycopg's, which looks up ten times a second; ``still_waiting`` then hears for how long, and may raise."""
-        return super().wait(self._watch(gen), *args, **kwargs)
-
-    def _watch(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        ready: Any = None
-        began = self.now()
-        while True:
-            try:
-                wanted = gen.send(ready)
-            except StopIteration as ended:
-                return ended.value
-            ready = yield wanted
-            try:
-                self.still_waiting(self.now() - began)
-            except BaseException as error:
-                is_alive = yield from self._give_up(gen, ready)
-                if isinstance(error, _OutOfTime):
-                    error.is_alive = is_alive
-                raise
-
-    def _give_up(self, gen: Generator[Any, Any, Any], ready: Any) -> Generator[Any, Any, bool]:
-        """Have the server end what it is at, which it would go on with, and close; True if it answered in time."""
-        try:
-            if self.is_cancellable:
-                give_up_at = self.now() + _CANCEL_SECONDS
-                _cancel([self], _CANCEL_SECONDS)
-                while self.now() < give_up_at:
-                    ready = yield gen.send(ready)
-        except StopIteration:
-            return True
-        except psycopg.Error as error:
-            return error.sqlstate is not None
-        finally:
-            # Cancelled or in the middle of an answer: of no use any more, and a roll-back would wait again.
-            self.close()
-        return False
-
-
-def _cancel(connections: Iterable[_WatchedConnection], seconds: float) -> None:
-    """Ask the server, side by side, to end what these connections are at; return when it has heard, or time is up."""
-
-    def ask(conn: _WatchedConnection) -> None:
-        with suppress(psycopg.Error):
-            conn.cancel_safe(timeout=seconds)
-
-    # In threads, for an older libpq knows no time-out here.
-    asking = [threading.Thread(target=ask, args=(conn,), name="cancel", daemon=True) for conn in connections]
-    for thread in asking:
-        thread.start()
-    for thread in asking:
-        thread.join(seconds)
 
 
 class Database:
@@ -214,7 +100,7 @@ class Database:
         try:
             given = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
-            raise _misread(dsn, str(error)) from None
+            raise misread(dsn, str(error)) from None
         defaults = {**_CONNECTION_DEFAULTS, "application_name": application_name}
         self._conninfo = make_conninfo("", **{**defaults, **given, **_CONNECTION_FIXED})
         self.where = _where(given)
@@ -222,8 +108,8 @@ class Database:
         self.ends_by_deadline = False
         self._clock = clock
         self._places = threading.Semaphore(max_connections)
-        self._idle: list[_WatchedConnection] = []
-        self._opened: weakref.WeakSet[_WatchedConnection] = weakref.WeakSet()
+        self._idle: list[WatchedConnection] = []
+        self._opened: weakref.WeakSet[WatchedConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._patience = first_connect_seconds
         self._reconnect_seconds = reconnect_seconds
@@ -260,14 +146,14 @@ class Database:
                     began = True
                     with self._naming_blockers(backend_pid, limits, blockers if is_last else None):
                         result = work(conn)
-            except _LOCKED as error:
+            except LOCKED as error:
                 locked += 1
                 if is_last:
                     self._lock_outs += 1
-                    raise _locked_out(error, self.where, blockers) from error
-            except _LOST as error:
+                    raise locked_out(error, self.where, blockers) from error
+            except LOST as error:
                 broken += began
-                if isinstance(error, _OutOfTime) and error.is_alive and self.ends_by_deadline:
+                if isinstance(error, OutOfTime) and error.is_alive and self.ends_by_deadline:
                     raise DeadlineExceeded(
                         f"database {self.where}: the deadline came in the middle of a statement, which was cancelled",
                         hint="what is committed stays; run it again, or give it longer with --deadline",
@@ -277,7 +163,7 @@ class Database:
                 if self._is_lost_for_good() or broken > _BREAKS_TOLERATED or self._is_over():
                     raise self._unavailable(error) from error
             except psycopg.Error as error:
-                raise _translated(error, self.where) from error
+                raise translated(error, self.where) from error
             else:
                 self._patience = self._reconnect_seconds
                 self._lost_since = None
@@ -292,14 +178,14 @@ class Database:
 
     def cancel(self) -> None:
         """Have the server end what is under way, for a process that leaves at once. For signal handlers, too."""
-        opened: list[_WatchedConnection] = []
+        opened: list[WatchedConnection] = []
         # Without a lock, which a signal handler could wait for in vain: another thread may add one meanwhile.
         for _ in range(3):
             with suppress(RuntimeError):
                 opened = list(self._opened)
                 break
         under_way = [conn for conn in opened if conn.is_cancellable]
-        _cancel(under_way, _HASTY_CANCEL_SECONDS)
+        cancel_all(under_way, _HASTY_CANCEL_SECONDS)
 
     def connect(self) -> Connection:
         """A connection of one's own, in autocommit; the caller closes it. Raises like ``run``, without retries."""
@@ -340,16 +226,16 @@ class Database:
             with self._lock:
                 self._idle.append(conn)
 
-    def _take(self) -> _WatchedConnection:
+    def _take(self) -> WatchedConnection:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         return self._open()
 
-    def _open(self) -> _WatchedConnection:
+    def _open(self) -> WatchedConnection:
         is_short = self._is_over(in_seconds=_CONNECT_SECONDS)
         conninfo = make_conninfo(self._conninfo, connect_timeout=2) if is_short else self._conninfo
-        conn = _WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+        conn = WatchedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         conn.now = self._clock.monotonic
         conn.still_waiting = partial(self._check_waiting, 0.0)
         # Part of each BEGIN: under a stricter default, runs side by side would fail each other's commits.
@@ -370,7 +256,7 @@ class Database:
             raise psycopg.OperationalError(f"no answer for {seconds:.0f} s")
         now = self._clock.monotonic()
         if self.deadline is not None and now > self.deadline + _END_GRACE_SECONDS:
-            raise _OutOfTime(f"no answer for {seconds:.0f} s, and the run's deadline has come")
+            raise OutOfTime(f"no answer for {seconds:.0f} s, and the run's deadline has come")
         try:
             self._clock.check()
         except Stopped:
@@ -391,8 +277,8 @@ class Database:
     def _refuse_if_final(self, error: psycopg.Error) -> None:
         """Raise at once what no waiting cures: a refused login, an unknown database, a statement that took too long."""
         if error.sqlstate:
-            if not error.sqlstate.startswith(_PASSING_STATES):
-                raise _translated(error, self.where) from error
+            if not error.sqlstate.startswith(PASSING_STATES):
+                raise translated(error, self.where) from error
             return
         refusal = explain(str(error))
         if refusal is not None and refusal.is_final:
@@ -402,7 +288,7 @@ class Database:
     def _unavailable(self, error: psycopg.Error) -> DatabaseUnavailable:
         refusal = explain(str(error))
         hint = (refusal.hint if refusal else "") or _REACH_HINT
-        return DatabaseUnavailable(f"database {self.where}: {_first_line(error)}", hint=hint)
+        return DatabaseUnavailable(f"database {self.where}: {first_line(error)}", hint=hint)
 
     @contextmanager
     def _naming_blockers(self, backend_pid: int, limits: _Limits, found: list[str] | None) -> Generator[None]:
@@ -416,7 +302,7 @@ class Database:
         timer.start()
         try:
             yield
-        except _LOCKED:
+        except LOCKED:
             # It may have asked in time, and its answer be on the way.
             timer.cancel()
             timer.join(_NAMING_SECONDS)
@@ -426,26 +312,12 @@ class Database:
 
     def _find_blockers(self, backend_pid: int, found: list[str]) -> None:
         try:
-            with self.connect() as conn, conn.cursor(row_factory=class_row(_Blocker)) as cursor:
+            with self.connect() as conn, conn.cursor(row_factory=class_row(Blocker)) as cursor:
                 rows = cursor.execute(_Q["find_blockers"], {"backend_pid": backend_pid}).fetchall()
         except (psycopg.Error, BisonsyncError):
             # The error to come is told without names.
             return
         found += map(str, rows)
-
-
-def _misread(dsn: str, said: str) -> ConfigError:
-    """The error for an address that libpq does not take. What may be a piece of a password is not named."""
-    unknown = re.search(r'invalid URI query parameter: "(\w+)"', said)
-    if unknown and "password=" not in dsn:
-        return ConfigError(
-            f"database_url holds a parameter that libpq does not know: {unknown[1]}",
-            hint=f"take {unknown[1]}=… out of it: only libpq's own parameters are taken, as sslmode=require",
-        )
-    return ConfigError(
-        "database_url is not a connection string that Postgres understands",
-        hint="write it as postgresql://user@host:5432/database",
-    )
 
 
 def _parse_int(digits: str) -> int | str:
@@ -469,67 +341,11 @@ def _load_json(text: str | bytes) -> Any:
     return _JSON.decode(text if isinstance(text, str) else text.decode())
 
 
-def _locked_out(error: psycopg.Error, where: str, blockers: list[str]) -> DatabaseError:
-    """The error for a lock that did not come free, naming who holds it."""
-    if not isinstance(error, pg.LockNotAvailable):
-        return DatabaseError(
-            f"database {where}: gave way to other sessions, again and again ({_first_line(error)})",
-            hint="the next run tries again",
-        )
-    held = f" held by {'; '.join(blockers)}" if blockers else ""
-    # The server's words say no more than that; ours say for what.
-    why = f" ({_first_line(error)})" if not held or error.diag.message_primary is None else ""
-    return DatabaseError(
-        f"database {where}: timed out waiting for a lock{held}{why}",
-        hint="let that session end, or end it with pg_terminate_backend(pid); the next run tries again",
-    )
-
-
-def _translated(error: psycopg.Error, where: str) -> DatabaseError:
-    if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.UndefinedFunction | pg.InvalidSchemaName):
-        return SchemaMismatch(
-            f"database {where} does not have the schema this version expects: {_first_line(error)}", hint=_MIGRATE_HINT
-        )
-    hint = "see the server's log"
-    if isinstance(error, pg.DependentObjectsStillExist):
-        what = "; ".join((error.diag.message_detail or "").splitlines()[:3])
-        return DatabaseError(
-            f"database {where}: {_first_line(error)} ({what})", hint="drop them, or let them read another table"
-        )
-    if isinstance(error, pg.InsufficientPrivilege):
-        hint = "connect as the owner of the tables, or grant the right"
-    elif isinstance(error, pg.ReadOnlySqlTransaction):
-        hint = (
-            "a standby (give the primary's address), a full disk (Supabase freezes at 95 %), or a setting of role or"
-            " database; which of them it is says 'bisonsync health database'"
-        )
-    elif isinstance(error, pg.QueryCanceled):
-        hint = "look for what keeps it busy; the next run tries again"
-    elif isinstance(error, pg.DiskFull):
-        hint = "make room on the server"
-    return DatabaseError(f"database {where}: {_first_line(error)}", hint=hint)
-
-
-def is_row_fault(error: BaseException) -> bool:
-    """True for errors that the values of a row cause, which other rows need not share."""
-    return isinstance(error, psycopg.DataError | psycopg.IntegrityError | pg.RaiseException)
-
-
 def join_by_hashing(conn: Connection) -> None:
     """Plan the rest of this transaction without nested loops: for statements that compare whole lists."""
     conn.execute(_Q["join_by_hashing"])
 
 
-def is_lock_fault(error: BaseException) -> bool:
-    """True for errors that end with the transaction of another session: the same may succeed later."""
-    return isinstance(error, _LOCKED)
-
-
 def _where(given: dict[str, Any]) -> str:
     name = given.get("dbname") or given.get("user") or "postgres"
     return f"{name} at {given.get('host') or given.get('hostaddr') or 'the local socket'}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__

@@ -14,7 +14,8 @@ from psycopg.rows import class_row, scalar_row
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
 from bisonsync.store import leases, visits
-from bisonsync.store.db import Connection, is_row_fault, join_by_hashing
+from bisonsync.store.db import Connection, join_by_hashing
+from bisonsync.store.db_errors import is_row_fault
 from bisonsync.store.leases import Lease
 from bisonsync.store.visits import Committed
 

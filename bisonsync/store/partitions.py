@@ -12,7 +12,8 @@ from psycopg.rows import class_row, scalar_row
 
 from bisonsync.errors import DatabaseError, DatabaseUnavailable
 from bisonsync.queries import load_queries
-from bisonsync.store.db import Connection, Database, is_lock_fault
+from bisonsync.store.db import Connection, Database
+from bisonsync.store.db_errors import is_lock_fault
 
 T = TypeVar("T")
 _Q = load_queries("partitions")

@@ -15,7 +15,8 @@ from psycopg.rows import class_row
 from bisonsync.errors import DatabaseUnavailable, SchemaMismatch
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
-from bisonsync.store.db import Connection, is_lock_fault
+from bisonsync.store.db import Connection
+from bisonsync.store.db_errors import is_lock_fault
 
 _Q = load_queries("webhooks")
 

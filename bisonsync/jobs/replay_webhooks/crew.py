@@ -12,7 +12,8 @@ from typing import Generic, Protocol, TypeVar
 from bisonsync.errors import BisonsyncError, DatabaseError, DatabaseUnavailable, DeadlineExceeded
 from bisonsync.run import Run
 from bisonsync.store import leases
-from bisonsync.store.db import Connection, is_lock_fault, is_row_fault
+from bisonsync.store.db import Connection
+from bisonsync.store.db_errors import is_lock_fault, is_row_fault
 from bisonsync.store.webhooks import Outcome
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from bisonsync.jobs.replay_webhooks.lines import Broken, Line, read_lines
 from bisonsync.jobs.replay_webhooks.notes import Notes
 from bisonsync.run import Problem, Run
 from bisonsync.store import webhooks
-from bisonsync.store.db import Connection, is_row_fault
+from bisonsync.store.db import Connection
+from bisonsync.store.db_errors import is_row_fault
 from bisonsync.store.webhooks import Outcome
 
 # Beyond so many broken lines only their number is told.
