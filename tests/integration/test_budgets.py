@@ -14,6 +14,8 @@ import pytest
 from bisonsync.store import budgets
 from bisonsync.store.budgets import Taken
 
+pytestmark = pytest.mark.stock
+
 Connection = psycopg.Connection[Any]
 
 # One a second: whatever a busy machine adds stays below what is looked for.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from bisonsync.api.lanes import Lanes
-from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, DeadlineExceeded
+from bisonsync.errors import ApiRefused, BisonsyncError, ConfigError, DeadlineExceeded, Stopped
 from bisonsync.jobs.snapshot_providers.told import HostRefusal, ask, days_told, require_usable
 from bisonsync.keys import WorkspaceKey
 from bisonsync.models import DailyStats
@@ -122,11 +122,9 @@ class _InstanceFiller:
         self._run.clock.check()
         try:
             self._fill(row, gaps)
-        except DeadlineExceeded:
+        except (DeadlineExceeded, Stopped):
             raise
         except BisonsyncError as error:
-            if error.kind == "stopped":
-                raise
             self._work.problems.append(Problem.of(error, str(row.key)))
         finally:
             self._lanes.drop(row.key)
