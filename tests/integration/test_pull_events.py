@@ -237,7 +237,7 @@ def test_a_deadline_ends_the_run_and_what_is_stored_stays(office: Office) -> Non
     happen(office, 1, email_sent=600)
     office.sandbox.add_fault("hang", path=EVENTS, workspace=1, after=42)
 
-    outcome = pull(office, "-w", "1", "--deadline", "6s")
+    outcome = pull(office, "-w", "1", "--deadline", "12s")
 
     assert (outcome.code, outcome.document["verdict"]) == (7, "partial")
     assert outcome.workspace(1)["counts"]["new"] == 40 * 15
