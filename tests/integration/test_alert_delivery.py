@@ -409,7 +409,10 @@ def test_an_attempt_is_recorded_before_it_is_made_and_holds_no_transaction(outbo
 
     def look() -> None:
         seen.append(outbox.row("attempts, claimed_until, delivered_at"))
-        states = "SELECT DISTINCT state FROM pg_stat_activity WHERE application_name = 'bisonsync test'"
+        states = (
+            "SELECT DISTINCT state FROM pg_stat_activity"
+            " WHERE application_name = 'bisonsync test' AND datname = current_database()"
+        )
         seen.append(outbox.conn.execute(states).fetchall())
 
     outbox.deliver(Meddling(outbox.sender, look))

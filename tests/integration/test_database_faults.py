@@ -439,7 +439,10 @@ def test_a_cancelled_statement_stops_its_own_workspace_alone(polled: Scene) -> N
         " WHEN (NEW.bison_workspace_id = 2) EXECUTE FUNCTION sleep()"
     )
     process = polled.start(direct=True)
-    sleeping = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    sleeping = (
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
     cli.wait_until(lambda: polled.one(sleeping), "a statement sleeps")
     done = cli.finish(process)
 

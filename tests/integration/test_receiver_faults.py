@@ -235,7 +235,10 @@ def test_without_a_database_deliveries_are_told_to_come_again_until_it_is_back(
     with receiver(db) as running:
         assert running.post(secret, body(1)).status == 200
         server.execute(SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'bisonsync%'")
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'bisonsync%' AND datname = current_database()"
+        )
         away = running.post(secret, body(2))
         cli.wait_until(lambda: running.ask("GET", "/healthz").status == 503, "health tells of it")
         health = json.loads(running.ask("GET", "/healthz").text)
