@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class SharedWorkspaces:
     """Workspaces of which several runs take some each, a few at a time.
 
-    ``leases`` grows with what is claimed, and is kept until the run is over. What anybody has tried to read since this
-    process began is left alone.
+    ``leases`` grows with what is claimed, and is kept until the run is over. What anybody has read since this process
+    began is left alone; what failed on another host may be that host's fault, and is tried here too.
     """
 
     def __init__(self, keeper: LeaseKeeper, job: str, resource: str, rows: Sequence[WorkspaceRow]) -> None:
@@ -89,7 +89,7 @@ class SharedWorkspaces:
         return taken
 
     def _look(self, keys: Iterable[WorkspaceKey]) -> tuple[dict[WorkspaceKey, Holder], set[WorkspaceKey]]:
-        """Who holds a lease of this job, and which of ``keys`` somebody has tried to read meanwhile."""
+        """Who holds a lease of this job, and which of ``keys`` somebody has read meanwhile."""
         return self._keeper.holders(self._job), self._keeper.list_read(self._resource, keys)
 
     def _require_not_busy(self, left_out: Sequence[WorkspaceOutcome], holders: Container[WorkspaceKey]) -> None:

@@ -80,7 +80,7 @@ class LeaseKeeper:
         raise LeaseBusy(f"{job} is at work already, {held_by(holder)}", hint=LET_IT_END)
 
     def claim(self, job: str, resource: str, keys: Iterable[WorkspaceKey], count: int) -> list[Lease]:
-        """Take up to ``count`` of those that are free and whose list nobody tried to read since this process began."""
+        """Take up to ``count`` of those that are free and whose list nobody has read since this process began."""
         from bisonsync.store import leases
 
         session = self._session
@@ -93,7 +93,7 @@ class LeaseKeeper:
         return self._kept(session.bookkeeping.run(work))
 
     def list_read(self, resource: str, keys: Iterable[WorkspaceKey]) -> set[WorkspaceKey]:
-        """Those whose list somebody tried to read since this process began."""
+        """Those whose list somebody has read since this process began."""
         from bisonsync.store import leases
 
         unread = leases.Unread(resource, self._session.elapsed_seconds)

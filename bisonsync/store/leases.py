@@ -70,7 +70,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A list that nobody has tried to read for so long."""
+    """A list that nobody has read for so long; an attempt that failed is no read."""
 
     resource: str
     unread_seconds: float

@@ -11,8 +11,8 @@ ORDER BY w.bison_instance, w.bison_workspace_id
 ON CONFLICT DO NOTHING;
 
 -- name: list_claimable
--- Of some workspaces those whose lease can be had and whose list nobody has tried to read for so many seconds: the
--- longest unread first, by the minute, and among equals the largest. Locks nothing.
+-- Of some workspaces those whose lease can be had and whose list nobody has read for so many seconds (an attempt that
+-- failed is no read): the longest unread first, by the minute, and among equals the largest. Locks nothing.
 SELECT w.bison_instance, w.bison_workspace_id
 FROM unnest(%(instances)s::text[], %(workspace_ids)s::bigint[]) AS w (bison_instance, bison_workspace_id)
 LEFT JOIN job_leases AS l
@@ -34,6 +34,7 @@ WHERE
     )
     AND (
         s.last_attempt_at IS NULL
+        OR s.verdict = 'failed'
         OR s.last_attempt_at < clock_timestamp() - make_interval(secs => %(unread_seconds)s::double precision)
     )
 ORDER BY
@@ -43,7 +44,7 @@ ORDER BY
     w.bison_workspace_id;
 
 -- name: list_read
--- Of some workspaces those whose list somebody has tried to read within so many seconds; locks nothing.
+-- Of some workspaces those whose list somebody has read within so many seconds, completely or not; locks nothing.
 SELECT w.bison_instance, w.bison_workspace_id
 FROM unnest(%(instances)s::text[], %(workspace_ids)s::bigint[]) AS w (bison_instance, bison_workspace_id)
 INNER JOIN workspace_sync_state AS s
@@ -51,7 +52,9 @@ INNER JOIN workspace_sync_state AS s
         s.bison_instance = w.bison_instance
         AND s.bison_workspace_id = w.bison_workspace_id
         AND s.resource = %(resource)s::text
-WHERE s.last_attempt_at >= clock_timestamp() - make_interval(secs => %(unread_seconds)s::double precision);
+WHERE
+    s.last_attempt_at >= clock_timestamp() - make_interval(secs => %(unread_seconds)s::double precision)
+    AND s.verdict IS DISTINCT FROM 'failed';
 
 -- name: take_leases
 -- Takes what is free, expired, held by a process known to be dead, or given to this run by a commit whose answer was

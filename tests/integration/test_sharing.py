@@ -141,6 +141,19 @@ def test_what_a_killed_run_had_begun_and_what_not_is_read_by_the_other(stage: Sc
     assert stage.picture().live == stage.truth()
 
 
+def test_what_failed_on_another_host_is_tried_by_this_one(stage: Scene) -> None:
+    """A host without a way to the API comes to the end of its share first, and would else fail the others' too."""
+    with standing(stage, ()) as (process,):
+        mine = held(stage)
+        broken = cli.finish(stage.start("--deadline", "1ms", direct=True))
+    done = cli.finish(process)
+
+    assert set(verdicts(broken)["failed"]) == set(WORKSPACES) - mine
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verdicts(done) == {"complete": WORKSPACES}
+    assert stage.picture().live == stage.truth()
+
+
 @pytest.mark.parametrize("ends", [True, False], ids=["ended", "not ended"])
 def test_what_a_lost_host_held_is_taken_once_its_leases_have_ended(stage: Scene, ends: bool) -> None:
     hold_elsewhere(stage, 1, 2)
