@@ -11,7 +11,7 @@ from bisonsync.checks.wording import named, short, span, worst_first, worst_of
 from bisonsync.store.health_data import ListRow
 
 NAME = "completeness"
-# How long a list may go without a complete read before that is more than a warning.
+# How long a list may go without a complete read before that is more than a warning; one that rests, after it is due.
 LIMITS: Mapping[str, Limit] = {"critical": Limit(3600, "s")}
 
 
@@ -47,6 +47,7 @@ def _see(now: datetime, limits: Mapping[str, Limit], row: ListRow) -> Finding:
         state, detail = CRITICAL, f"{detail}; never complete"
     else:
         age = (now - row.last_complete_at).total_seconds()
-        state = CRITICAL if age > limits["critical"].value else WARNING
+        rest = max(row.rest_seconds, row.interval_seconds) if row.rest_seconds else 0
+        state = CRITICAL if age > limits["critical"].value + rest else WARNING
         detail = f"{detail}; last complete {span(age)} ago"
     return Finding(subject, state, detail, row.key, kinds=(f"job:{row.job}", f"error:{row.error_kind or row.verdict}"))

@@ -271,6 +271,18 @@ def test_completeness_is_critical_an_hour_after_the_last_complete_read(
     assert examine(db, "completeness").state == state
 
 
+@pytest.mark.parametrize(("hours", "state"), [(7, "WARNING"), (7.1, "CRITICAL")])
+def test_completeness_gives_a_list_that_rests_an_hour_from_when_it_is_due(
+    db: str, conn: Connection, hours: float, state: str
+) -> None:
+    add_workspace(conn, 1)
+    add_state(conn, 1)
+    last = ago(hours=hours)
+    add_state(conn, 1, resource="warmup", verdict="incomplete", last_complete_at=last, interval_seconds=21600)
+
+    assert examine(db, "completeness", schedule=EVERY_JOB).state == state
+
+
 # workspace-failures
 
 
