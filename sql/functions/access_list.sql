@@ -26,7 +26,7 @@ AS $$
     ('TABLE', 'public.email_sync_logs', '{SELECT,INSERT,UPDATE,DELETE}', '{
         run_id,job,status,exit_code,started_at,finished_at,duration_ms,counts,workspaces_failed,lost,version,covers}', false),
     ('TABLE', 'public.email_sync_log_workspaces', '{SELECT,INSERT,UPDATE,DELETE}', '{
-        run_id,bison_instance,bison_workspace_id,workspace_name,verdict,counts,committed_at}', false),
+        run_id,bison_instance,bison_workspace_id,resource,workspace_name,verdict,counts,committed_at}', false),
     ('TABLE', 'public.workspace_sync_state', '{SELECT,INSERT,UPDATE,DELETE}', '{
         bison_instance,bison_workspace_id,resource,last_attempt_at,last_complete_at,read_started_at,total,distinct_ids,
         verdict,consecutive_failures,last_run_id,shrink_pending_since,interval_seconds,due_since}', true),

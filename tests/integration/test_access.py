@@ -41,6 +41,7 @@ DASHBOARDS = [
     "SELECT workspace_name, is_active, monthly_kpi_target, price_per_lead, monthly_retainer FROM client_registry",
     "SELECT last_complete_at, verdict, total FROM workspace_sync_state",
     "SELECT job, status, started_at, counts FROM email_sync_logs",
+    "SELECT resource, verdict, counts FROM email_sync_log_workspaces",
     "SELECT * FROM get_email_sync_health()",
     "SELECT * FROM get_account_status_stats()",
     "SELECT * FROM sender_email_daily",
@@ -126,7 +127,10 @@ def conn(empty: Connection) -> Connection:
         " INSERT INTO campaigns_cache (bison_instance, bison_workspace_id, bison_campaign_id) VALUES ('a', 1, 3);"
         " INSERT INTO sender_email_warmup (bison_instance, bison_workspace_id, bison_account_id) VALUES ('a', 1, 7);"
         " INSERT INTO data_validation_errors (source, error_type) VALUES ('t', 't');"
-        " INSERT INTO email_sync_logs (run_id, job) VALUES (gen_random_uuid(), 'poll-accounts');"
+        " WITH l AS ("
+        "  INSERT INTO email_sync_logs (run_id, job) VALUES (gen_random_uuid(), 'poll-accounts') RETURNING run_id"
+        " ) INSERT INTO email_sync_log_workspaces (run_id, bison_instance, bison_workspace_id, resource, verdict)"
+        " SELECT run_id, 'a', 1, 'accounts', 'complete' FROM l;"
         " INSERT INTO api_health_logs (endpoint, api_name, success) VALUES ('/', 'x', true);"
         " SELECT bisonsync_private.make_daily_partitions('2026-03-01', '2026-03-01');"
         " INSERT INTO sender_email_daily (snapshot_date, bison_instance, bison_workspace_id, bison_account_id)"
