@@ -35,17 +35,20 @@ accounts AS (
     WHERE s.removed_at IS NULL
 ),
 
--- What the last poll of each list could not take over: its readers may not see the quarantine itself.
+-- What the last poll of each list could not take over: its readers may not see the quarantine itself. A poll that found
+-- all of it read by others, or not due, says nothing.
 polls AS (
     SELECT sum(p.rows)::bigint AS rows, sum(p.invalid)::bigint AS invalid
     FROM (
-        SELECT DISTINCT ON (l.job, l.covers) r.rows, coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
+        SELECT DISTINCT ON (l.job, l.covers) r.rows, r.invalid
         FROM public.email_sync_logs AS l
         INNER JOIN public.bisonsync_lists AS b ON b.job = l.job
         CROSS JOIN LATERAL (
-            SELECT coalesce(l.counts ->> (b.resource || '_read'), l.counts ->> 'accounts_read')::bigint AS rows
+            SELECT
+                coalesce(l.counts ->> (b.resource || '_read'), l.counts ->> 'accounts_read')::bigint AS rows,
+                coalesce((l.counts ->> 'invalid')::bigint, 0) AS invalid
         ) AS r
-        WHERE r.rows IS NOT NULL AND l.started_at > now() - interval '25 hours'
+        WHERE (r.rows > 0 OR r.invalid > 0) AND l.started_at > now() - interval '25 hours'
             AND l.status NOT IN ('running', 'skipped') AND l.covers IS DISTINCT FROM '{}'
         ORDER BY l.job, l.covers, l.started_at DESC
     ) AS p

@@ -424,6 +424,20 @@ def test_a_database_that_is_well_scores_everything(well: Connection) -> None:
     assert {part["score"] for part in parts.values() if part} == {100}
 
 
+@pytest.mark.parametrize("invalid", [0, 1])
+def test_a_poll_that_had_nothing_to_read_hides_no_other(well: Connection, invalid: int) -> None:
+    """Of hosts with the same crontab one may find all read; most polls of warm-up find nothing due."""
+    counts = {"accounts_read": 20, "invalid": invalid}
+    add_run(well, "poll-accounts", datetime.now(UTC) + timedelta(seconds=1), counts=Jsonb(counts))
+    before = summary(well)[2]["validation"]
+
+    idle = {"accounts_read": 0, "invalid": 0}
+    add_run(well, "poll-accounts", datetime.now(UTC) + timedelta(seconds=2), counts=Jsonb(idle))
+
+    assert summary(well)[2]["validation"] == before
+    assert before["detail"] == f"{invalid} of 20 rows read could not be stored"
+
+
 @pytest.mark.parametrize(
     ("change", "part", "score", "state"),
     [
