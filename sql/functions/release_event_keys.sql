@@ -28,8 +28,7 @@ BEGIN
             AND l.bison_workspace_id IS NOT NULL
             -- One that has grown too old was counted in its time, and whose it is was known then: other settings, names
             -- and registrations take nothing back.
-            AND e.verdict NOT IN ('unknown_workspace', 'mismatch')
-            AND e.reason IS DISTINCT FROM 'too old: more than 70 days ago'
+            AND e.verdict NOT IN ('ignored', 'unknown_workspace', 'mismatch')
     ),
     changed AS MATERIALIZED (
         SELECT k.place
