@@ -62,25 +62,28 @@ def no_workspace(check: str, limits: Mapping[str, Limit]) -> CheckResult:
 def _see(look: Look, row: ListRow) -> _Seen:
     limits = _limits(look, row)
     if row.last_complete_at is None:
-        age, state, detail = None, CRITICAL, f"{row.resource} never read"
+        age, state, detail, is_paged = None, CRITICAL, f"{row.resource} never read", False
     else:
         age = (look.now - row.last_complete_at).total_seconds()
-        state, detail = _judge(age, limits, row.resource)
-    return _Seen(row, age, limits, Finding(named(row.key, row.name), state, detail, row.key, kinds=_kinds(row, detail)))
+        is_paged = age > limits["page"].value
+        state, detail = _judge(age, limits, row.resource, is_paged=is_paged)
+    kinds = _kinds(row, is_paged=is_paged)
+    return _Seen(row, age, limits, Finding(named(row.key, row.name), state, detail, row.key, kinds=kinds))
 
 
-def _judge(age: float, limits: Mapping[str, Limit], resource: str) -> tuple[State, str]:
+def _judge(age: float, limits: Mapping[str, Limit], resource: str, *, is_paged: bool) -> tuple[State, str]:
     if age < -TOLERANCE_SECONDS:
         return UNKNOWN, f"{resource} read {span(-age)} in the future: a clock is wrong"
-    paged = "; page" if age > limits["page"].value else ""
-    return (CRITICAL if paged else grade(age, limits)), f"{resource} {span(age)} old{paged}"
+    if is_paged:
+        return CRITICAL, f"{resource} {span(age)} old; page"
+    return grade(age, limits), f"{resource} {span(age)} old"
 
 
-def _kinds(row: ListRow, detail: str) -> tuple[str, ...]:
+def _kinds(row: ListRow, *, is_paged: bool) -> tuple[str, ...]:
     kinds = [f"job:{row.job}", "late"]
     if row.error_kind and row.verdict != "complete":
         kinds.append(f"error:{row.error_kind}")
-    if detail.endswith("; page"):
+    if is_paged:
         kinds.append("page")
     return tuple(kinds)
 
