@@ -1,8 +1,8 @@
-"""Who a workspace is, in one type that every layer speaks."""
+"""Who a workspace is, and what a super-admin key is called, in types that every layer speaks."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class WorkspaceKey(NamedTuple):
@@ -19,3 +19,13 @@ class WorkspaceKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.bison_instance}/{self.bison_workspace_id}"
+
+
+class AdminKeyName(str):
+    """What messages call the super-admin key of an instance; its type says which kind of token was refused."""
+
+    __slots__ = ()
+
+    def __new__(cls, instance: str) -> Self:
+        """The name of the key of ``instance``."""
+        return super().__new__(cls, f"the super-admin key of instance {instance}")

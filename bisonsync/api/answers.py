@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from bisonsync.api.http import Answer
 from bisonsync.api.quoting import quote
 from bisonsync.errors import ApiRefused, CredentialsError
+from bisonsync.keys import AdminKeyName
 from bisonsync.models import Count
 from bisonsync.retry import Transient
 
@@ -152,7 +153,7 @@ def _fault(answer: Answer, question: Question, now: datetime) -> Exception:
             f"at {question.method} {question.path}",
             hint=(
                 "check api_key of the instance: it must be a super-admin's, and of this host"
-                if "super-admin" in question.who
+                if isinstance(question.who, AdminKeyName)
                 else "'bisonsync workspaces verify' checks all tokens, 'workspaces mint-tokens' replaces a refused one"
             ),
         )

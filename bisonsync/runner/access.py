@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bisonsync.errors import ConfigError, CredentialsError
-from bisonsync.keys import WorkspaceKey
+from bisonsync.keys import AdminKeyName, WorkspaceKey
 from bisonsync.run import WorkspaceAccess
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def access_of(key: WorkspaceKey, instance: Instance | None, stored_token: str | 
     if token:
         return WorkspaceAccess(token, f"the token of workspace {name}")
     if instance.allow_switch and instance.api_key:
-        return WorkspaceAccess(
-            instance.api_key.get_secret_value(), f"the super-admin key of instance {key[0]}", by_switch=True
-        )
+        return WorkspaceAccess(instance.api_key.get_secret_value(), AdminKeyName(key[0]), by_switch=True)
     return WorkspaceAccess(
         None,
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -18,6 +19,7 @@ from bisonsync.api.answers import Page, Question
 from bisonsync.api.http import Answer
 from bisonsync.api.quoting import LENGTH, quote
 from bisonsync.errors import ApiRefused, BisonsyncError, CredentialsError
+from bisonsync.keys import AdminKeyName
 from bisonsync.retry import Transient
 
 TOKEN = "12|abcdefghijklmnopqrstuvwxyz"
@@ -80,6 +82,18 @@ def test_a_refused_token_is_named(status: int):
     assert "the token of workspace sim/5" in caught.value.message
     assert f"HTTP {status}" in caught.value.message
     assert "workspaces verify" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("who", "command"),
+    [(AdminKeyName("sim"), "check api_key of the instance"), ("the token of workspace super-admin/5", "mint-tokens")],
+)
+def test_the_hint_is_of_the_kind_of_token_whatever_an_instance_is_called(who: str, command: str):
+    with pytest.raises(CredentialsError) as caught:
+        answers.judge(answer(401), replace(QUESTION, who=who), answers.read_page, now=NEW_YEAR)
+
+    assert who in caught.value.message
+    assert command in caught.value.hint
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 410, 418, 422])

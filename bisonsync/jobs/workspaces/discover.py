@@ -19,6 +19,7 @@ from bisonsync.errors import (
     GuardRefused,
     Stopped,
 )
+from bisonsync.keys import AdminKeyName
 from bisonsync.models import Workspace
 from bisonsync.run import InstanceAccess, Problem, Result, SetupRun
 from bisonsync.store import registry
@@ -99,7 +100,7 @@ def _list_names(instance: str, access: InstanceAccess) -> _Listed:
 
 def _list_by_key(instance: str, client: InstanceClient, key: str) -> _Listed:
     """The list with its proof where the host pages it; some hosts answer with all rows at once and no total."""
-    who = f"the super-admin key of instance {instance}"
+    who = AdminKeyName(instance)
     path, page = LIST_PATHS[0], None
     try:
         page = client.get_page(path, {}, token=key, who=who)

@@ -19,7 +19,7 @@ from bisonsync.errors import (
     GuardRefused,
     Stopped,
 )
-from bisonsync.keys import WorkspaceKey
+from bisonsync.keys import AdminKeyName, WorkspaceKey
 from bisonsync.models import MintedToken
 from bisonsync.run import InstanceAccess, Problem, Result, SetupRun, WorkspaceOutcome
 from bisonsync.store import tokens
@@ -148,9 +148,8 @@ def _mint(run: SetupRun, client: InstanceClient, key: str, row: WorkspaceRow) ->
     """Make, store and try one token. Raises what the API or the new token's identity gives cause for."""
     name = f"bisonsync {run.host} {str(run.run_id)[:8]}"
     intent = run.bookkeeping.run(lambda conn: tokens.open_intent(conn, *row.key, name))
-    who = f"the super-admin key of instance {row.bison_instance}"
     try:
-        minted = client.create_token(key, row.bison_workspace_id, name, who=who)
+        minted = client.create_token(key, row.bison_workspace_id, name, who=AdminKeyName(row.bison_instance))
     except BisonsyncError as error:
         # Only a request that was sent and not answered may have made a token.
         if not isinstance(error, ApiUnavailable) or error.is_carried_out is False:
