@@ -51,7 +51,9 @@ def problems_of_run(
     if stop is not None:
         return (Problem.of(stop),)
     busy = sorted({outcome.note for outcome in outcomes if outcome.verdict == "skipped" and outcome.note})
-    if not busy or run.dry_run or any(outcome.verdict != "skipped" for outcome in outcomes):
+    # What says why in silence was looked at, and nothing had to be done.
+    looked_at = any(outcome.verdict != "skipped" or outcome.silent_note for outcome in outcomes)
+    if not busy or run.dry_run or looked_at:
         return ()
     hint = "let it end, or give each workspace a token of its own: 'bisonsync workspaces mint-tokens'"
     return (Problem.of(LeaseBusy(f"{run.job}: {'; '.join(busy)}", hint=hint)),)

@@ -19,7 +19,7 @@ from bisonsync.keys import WorkspaceKey
 from bisonsync.polling import crew
 from bisonsync.polling.results import outcome_of, problems_of_run, sum_up
 from bisonsync.polling.visit import Tally, Visit
-from bisonsync.run import WorkspaceAccess, WorkspacesRun, hand_out
+from bisonsync.run import WorkspaceAccess, WorkspaceOutcome, WorkspacesRun, hand_out
 from bisonsync.store.registry import WorkspaceRow
 
 PLAN = crew.Plan("rows")
@@ -237,8 +237,10 @@ def test_a_run_is_busy_only_when_others_have_what_all_of_its_workspaces_need() -
     run = run_over([row(1), row(2)])
     busy = outcome_of(row(1), LeaseBusy("another run switches"), {})
     failed = outcome_of(row(2), ApiError("it is down"), {})
+    resting = WorkspaceOutcome(*row(2).key, "", "skipped", silent_note="not due")
 
     assert [problem.exit_code for problem in problems_of_run(run, [busy, busy], None)] == [75]
     assert problems_of_run(run, [busy, failed], None) == ()
+    assert problems_of_run(run, [busy, resting], None) == ()
     assert [problem.exit_code for problem in problems_of_run(run, [busy, busy], Stopped(15))] == [143]
     assert sum_up(run, [busy, failed], ["rows_read"])["workspaces_failed"] == 1
