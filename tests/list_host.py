@@ -32,7 +32,8 @@ class Host:
 
     ``changes`` happen before the request of that number (from 1), and so do changes of its ``mode``: it pages as it is
     asked to ("both"), or knows nothing but cursors and tells no total ("cursor"), or nothing but numbers ("number").
-    It counts no further than ``cap``. ``spoil`` may change or replace an answer.
+    It counts no further than ``cap``; with ``links`` its last page then links to another. ``spoil`` may change or
+    replace an answer.
     """
 
     rows: Rows
@@ -42,6 +43,7 @@ class Host:
     cursor: str = "works"
     mode: str = "both"
     cap: int = 10**9
+    links: bool = False
     changes: dict[int, list[Change]] = field(default_factory=dict[int, list[Change]])
     modes: dict[int, str] = field(default_factory=dict[int, str])
     spoil: Callable[[Host, Asked, dict[str, Any]], httpx.Response | None] = lambda host, asked, document: None
@@ -92,7 +94,9 @@ class Host:
         if self.max_page is not None and number > self.max_page:
             rows = []
         meta = {"current_page": number, "per_page": self.page_size, "total": total, "last_page": last_page}
-        return {"data": [{"id": row} for row in rows], "meta": meta}
+        following = f"https://example.com/?page={number + 1}" if len(self.rows) > number * self.page_size else None
+        links = {"links": {"next": following}} if self.links else {}
+        return {"data": [{"id": row} for row in rows], **links, "meta": meta}
 
     def _by_cursor(self, cursor: str) -> dict[str, Any]:
         """The rows that come after those that the cursor stands for, but for those of them that have moved."""

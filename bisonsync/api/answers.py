@@ -53,7 +53,7 @@ class Question:
 class Page:
     """One page of a list. ``total`` and ``last_page`` are None where the answer has none (cursor pages, bare lists).
 
-    ``is_by_cursor``: the answer says which page comes next, or that none does.
+    ``is_by_cursor``: the answer says which page comes next, or that none does. ``has_next``: it links to a next page.
     """
 
     rows: list[Any]
@@ -61,6 +61,7 @@ class Page:
     last_page: int | None
     next_cursor: str | None
     is_by_cursor: bool = False
+    has_next: bool = False
 
 
 class WrongShapeError(Exception):
@@ -98,12 +99,15 @@ def read_page(document: Document) -> Page:
     cursor = counts.get("next_cursor")
     next_cursor = cursor if isinstance(cursor, str) and cursor else None
     last_page = _count(counts.get("last_page"), "last_page")
+    links = document.get("links")
+    following = cast("Document", links).get("next") if isinstance(links, dict) else None
     return Page(
         rows=cast("list[Any]", rows),
         total=_count(counts.get("total"), "total"),
         last_page=last_page,
         next_cursor=next_cursor,
         is_by_cursor=next_cursor is not None or ("next_cursor" in counts and last_page is None),
+        has_next=bool(following),
     )
 
 

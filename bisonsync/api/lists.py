@@ -2,23 +2,24 @@
 
 ``complete`` may be trusted as follows; in every other case it is not given.
 
-*By number*: every page 1..last_page arrived; ``total`` and ``last_page`` are the same on page 1 and on a last look at
-it after all others; the number of distinct ids equals ``total``; no row came twice; no page told another total; the
-last look shows no id that was not read. Two readings in a row that agree settle a row that came twice or a page's own
-total. Then the ids are those of the list at the last look, if meanwhile rows were only added, or only removed, or only
-moved to other pages; also if some were added and others removed, as long as new rows come first (as observed, newest
-id first) and fewer than a page of them came and went again. Rows added elsewhere while as many are removed between the
-same two answers cannot be told from a list at rest, short of reading it twice.
+*By number*: every page 1..last_page arrived, and the last of them links to no other; ``total`` and ``last_page`` are
+the same on page 1 and on a last look at it after all others; the number of distinct ids equals ``total``; no row came
+twice; no page told another total; the last look shows no id that was not read. Two readings in a row that agree settle
+a row that came twice or a page's own total. Then the ids are those of the list at the last look, if meanwhile rows were
+only added, or only removed, or only moved to other pages; also if some were added and others removed, as long as new
+rows come first (as observed, newest id first) and fewer than a page of them came and went again. Rows added elsewhere
+while as many are removed between the same two answers cannot be told from a list at rest, short of reading it twice.
 
 *By cursor, with a total*: the chain of cursors ended, and what is said above holds between two looks at page 1.
 
 *By cursor, without a total that can be believed* (the host tells none, or one at which hosts stop counting: a whole
-number of 500 full pages): two walks in a row ended and brought the same ids, no fewer than any total told in between.
-Then each of these rows was in the list between the two walks, and whatever else was in it came after the first walk
-had passed its place and went before the second did. That holds for any adding and removing, where the cursor goes by
-something that does not change (as observed, the id); a row that moves is missed only if it jumps over both walks.
-A host that tells no total and whose cursors end too early, at the same place twice, cannot be found out; nor can one
-that counts only so far, and no further than its pages go, at any other number.
+number of 500 full pages; or its last numbered page links to another): two walks in a row ended and brought the same
+ids, no fewer than any total told in between. Then each of these rows was in the list between the two walks, and
+whatever else was in it came after the first walk had passed its place and went before the second did. That holds for
+any adding and removing, where the cursor goes by something that does not change (as observed, the id); a row that
+moves is missed only if it jumps over both walks. A host that tells no total and whose cursors end too early, at the
+same place twice, cannot be found out; nor can one that counts only so far, and no further than its pages go, at any
+other number without a link to the next.
 
 A list that moved under the reader is read again, up to three times. A list of more than 450 pages, whose last pages
 hosts refuse or leave empty, begins by cursor, and so does one without a total; numbered pages that are refused, come
@@ -91,6 +92,7 @@ class ListReader:
         self._beside_last_look = beside_last_look
         self._told: int | None = None
         self._uncounted = 0
+        self._is_followed = False
         self.last_beside: Future[Any] | None = None
 
     def submit_page(self, number: int) -> Future[ReadPage]:
@@ -181,6 +183,7 @@ class ListReader:
                 else:
                     arrived += 1
                     self._add(walk, page)
+                    walk.is_followed |= number == last_page and page.has_next
                     walk.empty_page = walk.empty_page or (None if page.rows else number)
             except ApiError as error:
                 errors.append((number, error))
@@ -192,6 +195,7 @@ class ListReader:
                 if not goes_on:
                     numbers = iter(())
                     self._lanes.drop(self._owner)
+        self._is_followed = walk.is_followed
         walk.pages_missing = last_page - arrived
         if errors and walk.trouble is None:
             number, error = errors[0]
@@ -220,6 +224,8 @@ class ListReader:
     def _begin(self, walk: Walk, page_1: ReadPage) -> None:
         walk.begin(page_1)
         walk.told_before = self._told
+        # What numbered pages showed of the total holds for the cursor's too.
+        walk.is_followed = (walk.by_cursor and self._is_followed) or (page_1.last_page == 1 and page_1.has_next)
         if walk.total is not None:
             self._told = walk.total
             self._on_total(walk.total)
@@ -240,7 +246,7 @@ class ListReader:
                 self._path, {**self._query, **query}, token=self._token, who=self._who, meter=self._meter
             )
             rows = [self._read_row(raw) for raw in page.rows]
-            return ReadPage(rows, page.total, page.last_page, page.next_cursor, page.is_by_cursor)
+            return ReadPage(rows, page.total, page.last_page, page.next_cursor, page.is_by_cursor, page.has_next)
 
         return self._lanes.submit(self._owner, get)
 

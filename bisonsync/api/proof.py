@@ -29,7 +29,7 @@ ReadRow = Callable[[Any], "tuple[int, str] | InvalidRow"]
 class ReadPage:
     """A page whose rows are already encoded: the API's own form of a row is large and not kept.
 
-    ``is_by_cursor``: it says which page comes next, or that none does.
+    ``is_by_cursor``: it says which page comes next, or that none does. ``has_next``: it links to a next page.
     """
 
     rows: list[tuple[int, str] | InvalidRow]
@@ -37,6 +37,7 @@ class ReadPage:
     last_page: int | None
     next_cursor: str | None
     is_by_cursor: bool
+    has_next: bool = False
 
 
 @dataclass
@@ -66,7 +67,7 @@ class ListRead:
 Trouble = Literal[
     "doubtful",  # nothing speaks against it but that a second walk must agree
     "moving",  # rows came, went or moved
-    "hiding",  # a page came empty, the pages cannot hold ``total``, or ``total`` may be a cap
+    "hiding",  # a page came empty, the last links to another, the pages cannot hold ``total``, or that may be a cap
     "refused",  # the host refused a page for good
     "switched",  # the host tells no total, or stopped telling it
     "unpaged",  # the host does not page by cursor, or stopped doing it
@@ -83,7 +84,8 @@ def looks_capped(total: int | None, page_size: int) -> bool:
 class Walk(ListRead):
     """One walk over the list. It is complete when nothing speaks against it.
 
-    ``told_before`` is the last total that the host told before, in the same read.
+    ``told_before`` is the last total that the host told before, in the same read. ``is_followed``: the last page links
+    to another, so there are more rows than the host counts.
     """
 
     trouble: Trouble | None = None
@@ -91,6 +93,7 @@ class Walk(ListRead):
     other_total: int | None = None
     page_size: int = 0
     empty_page: int | None = None
+    is_followed: bool = False
     pages_missing: int = 0
     told_before: int | None = None
 
@@ -129,6 +132,7 @@ class Walk(ListRead):
             self.fail("failed", "a row has no readable id")
         elif self._has_hidden_rows:
             where = f"page {self.empty_page} of {self.last_page} came empty" if self.empty_page else "too few pages"
+            where = f"the last page, {self.last_page}, links to another" if self.is_followed else where
             self.fail("hiding", f"{where}: {self._count(floor)}")
         elif len(self.ids) < (floor or 0) or (self._is_counted and len(self.ids) != self.total):
             self.fail("moving", self._count(floor))
@@ -150,15 +154,19 @@ class Walk(ListRead):
     @property
     def _is_counted(self) -> bool:
         """True when ``total`` can be believed."""
-        return self.total is not None and not looks_capped(self.total, self.page_size)
+        return self.total is not None and not self.is_followed and not looks_capped(self.total, self.page_size)
 
     @property
     def _has_hidden_rows(self) -> bool:
-        """True when rows seem to lie behind the pages: one came empty, or all of them cannot hold ``total``."""
+        """True when rows seem to lie behind the pages: one is empty, the last links on, they cannot hold ``total``."""
         if self.by_cursor or self.total is None:
             return False
         too_few = (self.last_page or 1) * self.page_size < self.total
-        return self.pages_missing > 0 or (len(self.ids) < self.total and (too_few or self.empty_page is not None))
+        return (
+            self.is_followed
+            or self.pages_missing > 0
+            or (len(self.ids) < self.total and (too_few or self.empty_page is not None))
+        )
 
     def _count(self, told: int | None) -> str:
         twice = f", {self.repeated} rows came twice" if self.repeated else ""

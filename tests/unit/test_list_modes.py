@@ -201,6 +201,25 @@ def test_a_total_that_is_a_cap_is_not_believed(cap: int):
     assert len(result.ids) == cap + 40
 
 
+@pytest.mark.parametrize("cap", [15, 75, 90])
+@pytest.mark.parametrize("cursor", ["works", "refused"])
+def test_a_last_page_that_links_to_another_proves_nothing_by_number(cap: int, cursor: str):
+    host = Host(list(range(1, 101)), cap=cap, links=True, cursor=cursor)
+
+    result = read(host)
+
+    assert (result.is_complete, len(result.ids)) == ((True, 100) if cursor == "works" else (False, cap))
+    assert result.is_complete or "links to another" in result.reason
+
+
+def test_a_last_page_that_links_to_nothing_is_the_last():
+    host = Host(list(range(1, 101)), links=True)
+
+    result = read(host)
+
+    assert (result.is_complete, result.by_cursor, len(result.ids)) == (True, False, 100)
+
+
 @pytest.mark.parametrize(("count", "walks"), [(DEEP, 2), (DEEP + 1, 1), (450 * PAGE_SIZE + 1, 1)])
 def test_a_long_list_begins_by_cursor_and_one_that_may_be_capped_is_walked_twice(count: int, walks: int):
     host = Host(rows(count), max_page=400)
