@@ -24,8 +24,8 @@ def read_campaign(raw: Any, ignored: Sequence[str] = ()) -> TakenRow | InvalidRo
     return read_row(Campaign, raw, partial(_encode, ignored=ignored))
 
 
-def _encode(row: Campaign, unread: AbstractSet[str], ignored: Sequence[str]) -> dict[str, Any]:
-    fields = as_named(row, _COLUMNS, unread)
+def _encode(row: Campaign, _unread: AbstractSet[str], ignored: Sequence[str]) -> dict[str, Any]:
+    fields = as_named(row, _COLUMNS)
     if "tags" in fields:
         fields["tags"] = tags_in_order(fields["tags"])
     return {**fields, "extra": unknown_fields(row, {MOVING}, ignored)}

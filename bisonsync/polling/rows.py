@@ -70,7 +70,7 @@ def read_row(
     return TakenRow(row.id, fields, tuple(_note(row.id, raw, name, message) for name, message in faults.items()))
 
 
-def as_named(row: ListRow, names: Mapping[str, str], unread: AbstractSet[str]) -> dict[str, Any]:
+def as_named(row: ListRow, names: Mapping[str, str]) -> dict[str, Any]:
     """The fields that a row tells, under the names of their columns where those differ.
 
     What it left out or could not tell is missing: there the stored value stays.
@@ -79,7 +79,7 @@ def as_named(row: ListRow, names: Mapping[str, str], unread: AbstractSet[str]) -
     fields: dict[str, Any] = {}
     for name in type(row).model_fields:
         value = getattr(row, name)
-        if name in row.model_fields_set and name not in unread and (value is not None or name not in no_null):
+        if name in row.model_fields_set and (value is not None or name not in no_null):
             fields[names.get(name, name)] = value
     return fields
 

@@ -118,6 +118,14 @@ def test_a_campaign_is_stored_by_the_names_of_its_columns_and_tells_no_more_than
     assert (taken.id, json.loads(taken.fields)) == (3, told)
 
 
+def test_tags_of_a_campaign_that_come_as_an_object_are_kept_and_noted() -> None:
+    taken = read_campaign({"id": 3, "tags": {"0": {"id": 7, "name": "x"}, "2": "y"}})
+
+    assert not isinstance(taken, InvalidRow)
+    assert json.loads(taken.fields)["tags"] == [{"id": 7, "name": "x"}]
+    assert [note.field for note in taken.notes] == ["tags"]
+
+
 def test_a_warmup_tells_all_of_its_window_also_what_it_leaves_out() -> None:
     taken = READ[SenderEmailWarmup]({"id": 3, "email": "sam@example.com", "warmup_score": "85.5", "odd": 1})
 
