@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class SharedWorkspaces:
     """Workspaces of which several runs take some each, a few at a time.
 
-    ``leases`` grows with what is claimed, and is kept until the run is over. What anybody has read since this process
-    began is left alone; what failed on another host may be that host's fault, and is tried here too.
+    ``leases`` grows with what is claimed; what does not fail is kept until the run is over. What anybody has read since
+    this process began is left alone; what failed on another host may be that host's fault, and is tried here too.
     """
 
     def __init__(self, keeper: LeaseKeeper, job: str, resource: str, rows: Sequence[WorkspaceRow]) -> None:

@@ -201,6 +201,11 @@ def fenced(conn: Connection, lease: Lease) -> Generator[None]:
         raise _lost(lease)
 
 
+def give_up(conn: Connection, lease: Lease) -> None:
+    """Free one lease before its run is over: nothing can be written under it any more."""
+    conn.execute(_Q["release_lease"], _parameters(lease))
+
+
 def release(conn: Connection, run_id: UUID) -> None:
     """Free everything a run holds, after its commits that are under way."""
     conn.execute(_Q["release_leases"], {"run_id": run_id})

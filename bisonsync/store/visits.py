@@ -114,7 +114,8 @@ def record_failure(
 ) -> None:
     """Note that a read did not reach its end; what it committed stays. Raises LeaseLost.
 
-    Does nothing where the run has committed the list after all, unless it is committed ``in_parts``.
+    The lease is given up, for another host may fare better. Does nothing where the run has committed the list after
+    all, unless it is committed ``in_parts``.
     """
     with leases.fenced(conn, lease):
         if not in_parts and find_result(conn, lease, resource) is not None:
@@ -122,6 +123,7 @@ def record_failure(
         state = {"verdict": verdict, "error": error["message"], "interval_seconds": interval_seconds}
         conn.execute(_Q["record_failure"], {**_key(lease, resource), **state})
         record_result(conn, lease, resource, workspace_name=workspace_name, verdict=verdict, counts=None, error=error)
+    leases.give_up(conn, lease)
 
 
 def notify_change(conn: Connection, table: str, about: WorkspaceKey | str) -> None:

@@ -220,6 +220,17 @@ FROM (
 ) AS l
 WHERE l.milliseconds_left >= 1;
 
+-- name: release_lease
+-- Frees one lease if it is still ours.
+UPDATE job_leases
+SET holder = NULL, host = NULL, pid = NULL, process_key = NULL, heartbeat_at = NULL, expires_at = NULL
+WHERE
+    job = %(job)s::text
+    AND bison_instance = %(instance)s::text
+    AND bison_workspace_id = %(workspace_id)s::bigint
+    AND holder = %(run_id)s::uuid
+    AND generation = %(generation)s::bigint;
+
 -- name: release_leases
 -- Frees everything a run still holds, and waits for its commits that are under way.
 UPDATE job_leases

@@ -154,6 +154,24 @@ def test_what_failed_on_another_host_is_tried_by_this_one(stage: Scene) -> None:
     assert stage.picture().live == stage.truth()
 
 
+def test_what_failed_is_free_for_others_at_once(stage: Scene) -> None:
+    """Else a host that fails all that is left holds it while the others look for more, and they end."""
+    stage.env = {"BISONSYNC_POLLING__READ_TIMEOUT": "4s"}
+    refused = stage.sandbox.add_fault("status", status=404, path="/api/sender-emails", workspace=1)
+    hanging = stage.sandbox.add_fault("hang", path="/api/", workspace=2)
+    process = stage.start(direct=True)
+    cli.wait_until(lambda: held(stage) == set(WORKSPACES[1:]), "the first has failed")
+
+    stage.sandbox.clear_faults(refused)
+    other = stage.poll()
+    stage.sandbox.clear_faults(hanging)
+    done = cli.finish(process)
+
+    assert (other.returncode, verdicts(other)["complete"]) == (0, [1])
+    assert (done.returncode, verdicts(done)["failed"]) == (3, [1])
+    assert stage.picture().live == stage.truth()
+
+
 @pytest.mark.parametrize("ends", [True, False], ids=["ended", "not ended"])
 def test_what_a_lost_host_held_is_taken_once_its_leases_have_ended(stage: Scene, ends: bool) -> None:
     hold_elsewhere(stage, 1, 2)
