@@ -16,7 +16,8 @@ def _poll_warmup(options: Options) -> None:
     """Read the warm-up figures of every active workspace's sender emails.
 
     Reads each list whole, for the last 10 days, into sender_email_warmup. A
-    workspace that was read completely in the last 6 hours is left alone.
+    workspace that was read completely in the last 6 hours is left alone,
+    unless -w names it.
 
     \b
     Example:
@@ -27,7 +28,7 @@ def _poll_warmup(options: Options) -> None:
     def body(run: WorkspacesRun, session: Session) -> Result:
         from bisonsync.jobs import poll_warmup as job
 
-        return job.run(run, list_policy(session, run.job))
+        return job.run(run, list_policy(session, run.job), is_named=bool(session.options.workspaces))
 
     execute(
         options,

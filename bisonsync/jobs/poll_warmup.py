@@ -48,8 +48,11 @@ def _encode(
     }
 
 
-def run(run: WorkspacesRun, policy: ListPolicy) -> Result:
-    """Read the figures of the last days of each workspace whose last complete read is old enough, and merge them."""
+def run(run: WorkspacesRun, policy: ListPolicy, *, is_named: bool = False) -> Result:
+    """Read the figures of the last days of each workspace whose last complete read is old enough, and merge them.
+
+    ``is_named``: somebody chose the workspaces, who wants them read whenever that was.
+    """
     today = run.started_at.date()
     window = {"start_date": f"{today - timedelta(days=WINDOW_DAYS)}", "end_date": f"{today}"}
     spec = ListSpec(
@@ -61,4 +64,5 @@ def run(run: WorkspacesRun, policy: ListPolicy) -> Result:
         expected=attrgetter("accounts_total"),
     )
     interval = max(policy.interval_seconds, EVERY_SECONDS)
-    return lists.poll(run, spec, replace(policy, interval_seconds=interval, rest_seconds=REST_SHARE * interval))
+    rest = 0.0 if is_named else REST_SHARE * interval
+    return lists.poll(run, spec, replace(policy, interval_seconds=interval, rest_seconds=rest))

@@ -63,6 +63,7 @@ def test_what_was_read_completely_in_the_last_six_hours_is_not_asked_for(office:
     before = office.writes()
 
     again = office.poll()
+    named = office.poll("-w", "1")
     office.damage("status", status=503, workspace=2)
     let_pass(office, 6)
     later = office.poll()
@@ -72,6 +73,7 @@ def test_what_was_read_completely_in_the_last_six_hours_is_not_asked_for(office:
     assert (again.code, again.counts["requests"]) == (0, 0)
     assert [entry["verdict"] for entry in again.document["workspaces"]] == ["skipped"] * 3
     assert "not due" in again.workspace(1)["error"]
+    assert (named.code, named.counts["workspaces_ok"], named.counts["unchanged"]) == (0, 1, 40)
     assert (later.code, later.counts["workspaces_ok"], later.counts["unchanged"]) == (3, 2, 45)
     assert (last.code, last.counts["workspaces_ok"], last.counts["accounts_read"]) == (0, 1, 15)
     assert office.writes() == before
