@@ -63,7 +63,7 @@ def _hint(bad: tuple[Finding, ...], rows: list[TokenState]) -> str:
     if not bad:
         return ""
     if bad[0].workspace is None:
-        return "put a valid api_key of the instance into the settings, then: bisonsync workspaces verify"
+        return "put a valid api_key of the instance into the settings, then: bisonsync workspaces discover"
     has_token = next(row.has_token for row in rows if row.key == bad[0].workspace)
     return (
         "bisonsync workspaces verify; bisonsync workspaces mint-tokens"

@@ -487,7 +487,7 @@ def test_tokens_warn_of_a_super_admin_key_refused_today(db: str, conn: Connectio
     assert result.state == state
     if state != "OK":
         assert [each.subject for each in result.findings] == ["workspaces-discover"]
-        assert result.hint.endswith("bisonsync workspaces verify")
+        assert result.hint.endswith("bisonsync workspaces discover")
 
 
 @pytest.mark.parametrize(("covers", "state"), [(None, "OK"), ([], "WARNING"), (["other"], "WARNING")], ids=str)
