@@ -74,7 +74,7 @@ def _whole_number(*, minimum: int) -> GetPydanticSchema:
         cs.chain_schema([cs.str_schema(strict=True), number]),
         cs.chain_schema([cs.float_schema(strict=True), number]),
         error_type="whole_number",
-        message=f"Input should be a whole number, at least {minimum}",
+        message=f"Input should be a whole number from {minimum} to {BIGINT_MAX}",
     )
 
 
