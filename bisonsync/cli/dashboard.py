@@ -238,10 +238,11 @@ def _state(state: str, verdict: str | None, *, is_complete: bool) -> str:
 
 def _records(output: Output, row: FreshnessRow) -> str:
     """What arrived of what there is, at the last attempt."""
-    if row.distinct_ids is None or row.total is None:
+    if row.distinct_ids is None:
         return "-"
     arrived = output.number(row.distinct_ids)
-    return arrived if row.distinct_ids == row.total else f"{arrived} of {output.number(row.total)}"
+    # A host that pages by cursor tells no total.
+    return arrived if row.total in (None, row.distinct_ids) else f"{arrived} of {output.number(row.total)}"
 
 
 def _freshness_json(shown: FreshnessRow) -> dict[str, Any]:
