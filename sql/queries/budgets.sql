@@ -66,7 +66,9 @@ FROM
     rate_budgets AS b,
     LATERAL (
         SELECT
-            (b.limit_told - bisonsync_private.foreign_rate(b.foreign_per_minute, b.foreign_at))
+            -- A host that tells no limit any more has none.
+            (CASE WHEN b.told_at > clock_timestamp() - interval '10 minutes' THEN b.limit_told END
+            - bisonsync_private.foreign_rate(b.foreign_per_minute, b.foreign_at))
             * (1 - %(reserve)s::double precision) AS per_minute
     ) AS allowed,
     LATERAL (
@@ -127,7 +129,7 @@ WHERE b.bison_instance = p.bison_instance;
 SELECT
     b.bison_instance,
     b.requests_per_minute,
-    b.limit_told,
+    CASE WHEN b.told_at > clock_timestamp() - interval '10 minutes' THEN b.limit_told END AS limit_told,
     bisonsync_private.foreign_rate(b.foreign_per_minute, b.foreign_at) AS foreign_per_minute,
     bisonsync_private.slow_share(b.slow_factor, b.slowed_at) AS slow_share
 FROM rate_budgets AS b

@@ -221,6 +221,16 @@ def test_a_lower_limit_than_the_configured_one_is_kept_with_its_reserve(conn: Co
     assert fair(conn, 10_000) == pytest.approx(30, abs=SLACK)
 
 
+def test_a_limit_that_was_not_told_for_ten_minutes_is_forgotten(conn: Connection):
+    fair(conn, 1)
+    note(conn, 1000, limit=1000)
+
+    pass_minute(conn, 700)
+
+    assert rate(conn).limit_told is None
+    assert fair(conn, 10_000) == 1500
+
+
 def test_no_more_is_taken_than_the_newest_answer_left(conn: Connection):
     fair(conn, 1)
 
