@@ -188,6 +188,8 @@ def _empty_list(fault: Fault, payload: dict[str, Any], rows: list[dict[str, Any]
     rows.clear()
     if "total" in payload.get("meta", {}):
         payload["meta"].update({"total": 0, "last_page": 1, "from": None, "to": None})
+    if isinstance(payload.get("links"), dict):
+        payload["links"]["next"] = None
 
 
 _CONTENT: dict[str, Callable[[Fault, dict[str, Any], list[dict[str, Any]]], None]] = {
