@@ -32,8 +32,8 @@ class Host:
 
     ``changes`` happen before the request of that number (from 1), and so do changes of its ``mode``: it pages as it is
     asked to ("both"), or knows nothing but cursors and tells no total ("cursor"), or nothing but numbers ("number").
-    It counts no further than ``cap``; with ``links`` its last page then links to another. ``spoil`` may change or
-    replace an answer.
+    It counts no further than ``cap``; with ``links`` its last page then links to another, which has rows (None: each
+    page links to another, whether there is one or not). ``spoil`` may change or replace an answer.
     """
 
     rows: Rows
@@ -43,7 +43,7 @@ class Host:
     cursor: str = "works"
     mode: str = "both"
     cap: int = 10**9
-    links: bool = False
+    links: bool | None = False
     changes: dict[int, list[Change]] = field(default_factory=dict[int, list[Change]])
     modes: dict[int, str] = field(default_factory=dict[int, str])
     spoil: Callable[[Host, Asked, dict[str, Any]], httpx.Response | None] = lambda host, asked, document: None
@@ -88,14 +88,16 @@ class Host:
     def _by_number(self, number: int) -> dict[str, Any]:
         total = min(len(self.rows), self.cap)
         last_page = max(1, -(-total // self.page_size))
-        rows = self.rows[(number - 1) * self.page_size : min(number * self.page_size, self.cap)]
+        end = number * self.page_size
+        rows = self.rows[(number - 1) * self.page_size : end if self.links else min(end, self.cap)]
         if self.max_page is not None and self.beyond == "clamp":
             last_page = min(last_page, self.max_page)
         if self.max_page is not None and number > self.max_page:
             rows = []
         meta = {"current_page": number, "per_page": self.page_size, "total": total, "last_page": last_page}
         following = f"https://example.com/?page={number + 1}" if len(self.rows) > number * self.page_size else None
-        links = {"links": {"next": following}} if self.links else {}
+        always = f"https://example.com/?page={number + 1}"
+        links = {} if self.links is False else {"links": {"next": following if self.links else always}}
         return {"data": [{"id": row} for row in rows], **links, "meta": meta}
 
     def _by_cursor(self, cursor: str) -> dict[str, Any]:

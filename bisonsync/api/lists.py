@@ -2,13 +2,14 @@
 
 ``complete`` may be trusted as follows; in every other case it is not given.
 
-*By number*: every page 1..last_page arrived, and the last of them links to no other; ``total`` and ``last_page`` are
-the same on page 1 and on a last look at it after all others; the number of distinct ids equals ``total``; no row came
-twice; no page told another total; the last look shows no id that was not read. Two readings in a row that agree settle
-a row that came twice or a page's own total. Then the ids are those of the list at the last look, if meanwhile rows were
-only added, or only removed, or only moved to other pages; also if some were added and others removed, as long as new
-rows come first (as observed, newest id first) and fewer than a page of them came and went again. Rows added elsewhere
-while as many are removed between the same two answers cannot be told from a list at rest, short of reading it twice.
+*By number*: every page 1..last_page arrived, and no rows are on a page that the last of them links to; ``total`` and
+``last_page`` are the same on page 1 and on a last look at it after all others; the number of distinct ids equals
+``total``; no row came twice; no page told another total; the last look shows no id that was not read. Two readings in a
+row that agree settle a row that came twice or a page's own total. Then the ids are those of the list at the last look,
+if meanwhile rows were only added, or only removed, or only moved to other pages; also if some were added and others
+removed, as long as new rows come first (as observed, newest id first) and fewer than a page of them came and went
+again. Rows added elsewhere while as many are removed between the same two answers cannot be told from a list at rest,
+short of reading it twice.
 
 *By cursor, with a total*: the chain of cursors ended, and what is said above holds between two looks at page 1.
 
@@ -155,7 +156,19 @@ class ListReader:
         if walk.total is None:
             return walk.fail("switched", "the answer has no total to prove the list by")
         self._read_others(walk)
+        if walk.is_followed and not walk.trouble:
+            self._look_behind(walk)
         return walk if walk.trouble else self._look_again(walk)
+
+    def _look_behind(self, walk: Walk) -> None:
+        """Ask for the page after the last, which links to it: hosts differ in whether such a link means anything."""
+        try:
+            walk.is_followed = bool(self.submit_page((walk.last_page or 1) + 1).result().rows)
+        except ApiRefused:
+            pass
+        except ApiError as error:
+            walk.fail("failed", f"the page after the last, which links to it, could not be read: {error.message}")
+        self._is_followed = walk.is_followed
 
     def _read_others(self, walk: Walk) -> None:
         """Pages 2 to ``last_page``, some ahead of the one waited for. The first that brings no rows ends the asking."""
@@ -195,7 +208,6 @@ class ListReader:
                 if not goes_on:
                     numbers = iter(())
                     self._lanes.drop(self._owner)
-        self._is_followed = walk.is_followed
         walk.pages_missing = last_page - arrived
         if errors and walk.trouble is None:
             number, error = errors[0]
@@ -225,7 +237,8 @@ class ListReader:
         walk.begin(page_1)
         walk.told_before = self._told
         # What numbered pages showed of the total holds for the cursor's too.
-        walk.is_followed = (walk.by_cursor and self._is_followed) or (page_1.last_page == 1 and page_1.has_next)
+        is_last = not walk.by_cursor and page_1.last_page == 1
+        walk.is_followed = (walk.by_cursor and self._is_followed) or (is_last and page_1.has_next)
         if walk.total is not None:
             self._told = walk.total
             self._on_total(walk.total)

@@ -212,12 +212,14 @@ def test_a_last_page_that_links_to_another_proves_nothing_by_number(cap: int, cu
     assert result.is_complete or "links to another" in result.reason
 
 
-def test_a_last_page_that_links_to_nothing_is_the_last():
-    host = Host(list(range(1, 101)), links=True)
+@pytest.mark.parametrize("links", [True, None])
+@pytest.mark.parametrize("count", [0, 7, 15, 100])
+def test_a_last_page_that_nothing_follows_is_the_last(links: bool | None, count: int):
+    host = Host(list(range(1, count + 1)), links=links)
 
     result = read(host)
 
-    assert (result.is_complete, result.by_cursor, len(result.ids)) == (True, False, 100)
+    assert (result.is_complete, result.by_cursor, len(result.ids)) == (True, False, count)
 
 
 @pytest.mark.parametrize(("count", "walks"), [(DEEP, 2), (DEEP + 1, 1), (450 * PAGE_SIZE + 1, 1)])
