@@ -197,18 +197,21 @@ def test_a_slim_day_is_the_day_that_it_was(db: str, conn: Connection) -> None:
 
 def test_the_space_of_payloads_is_given_back(db: str, conn: Connection) -> None:
     make_day(conn, 15)
-    add(conn, day(15), rows=2000)
-    conn.execute(
-        "UPDATE webhook_delivery_log SET payload = jsonb_build_object("
-        "'text', (SELECT string_agg(md5(n::text || id), '') FROM generate_series(1, 30) AS n))"
-    )
-    size = "SELECT pg_total_relation_size(%s::regclass)"
-    (before,) = conn.execute(size, [name(15)]).fetchone() or (0,)
+    with psycopg.connect(db) as other:
+        # While any transaction of the server is older, all rows may have changed just now: few enough to be looked at.
+        other.execute("SELECT pg_current_xact_id()")
+        add(conn, day(15), rows=900)
+        conn.execute(
+            "UPDATE webhook_delivery_log SET payload = jsonb_build_object("
+            "'text', (SELECT string_agg(md5(n::text || id), '') FROM generate_series(1, 55) AS n))"
+        )
+        size = "SELECT pg_total_relation_size(%s::regclass)"
+        (before,) = conn.execute(size, [name(15)]).fetchone() or (0,)
 
-    done = Job(db).run()
+        done = Job(db).run()
 
     (after,) = conn.execute(size, [name(15)]).fetchone() or (0,)
-    assert after < before / 4
+    assert after < before / 3
     assert name(15) in done.details["vacuumed"]
 
 
