@@ -466,10 +466,10 @@ def test_api_does_not_take_workspaces_without_a_token_for_refused_requests(db: s
     [
         ("slow_factor = 0.5, slowed_at = now()", "slowed down to 50 % of its rate after 429s in a row"),
         (
-            "limit_told = 3000, foreign_per_minute = 2900, foreign_at = now()",
+            "limit_told = 3000, foreign_per_minute = 2900, foreign_at = now(), told_at = now()",
             "another program uses the same key: 2,900 of its 3,000 requests a minute, so that 100 are left",
         ),
-        ("limit_told = 3000, foreign_per_minute = 1400, foreign_at = now()", ""),
+        ("limit_told = 3000, foreign_per_minute = 1400, foreign_at = now(), told_at = now()", ""),
         ("slow_factor = 0.5, slowed_at = now() - interval '11 minutes'", ""),
     ],
 )
