@@ -45,6 +45,13 @@ logfile = {folder}/log
 """
 
 
+# Other tests' databases are on the same server.
+ADVISORY_LOCKS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database"
+    " WHERE locktype = 'advisory' AND d.datname = current_database()"
+)
+
+
 @pytest.fixture(scope="module")
 def pooler(server_dsn: str, session_folder: Path) -> Iterator[int]:
     """The port of a pooler before the session's server."""
@@ -95,7 +102,7 @@ def assert_no_session_state(dsn: str) -> None:
             for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
                 assert one.execute(f"SHOW {name}".encode()).fetchone() == ("0",)
             assert one.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
-            assert one.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+            assert one.execute(ADVISORY_LOCKS).fetchone() == (0,)
 
 
 def test_the_first_four_commands_run_through_a_pooler(pooler: int, empty_db: str) -> None:
