@@ -228,7 +228,10 @@ def test_f26_an_event_that_is_committed_while_the_merge_runs_is_not_undone(offic
         )
         process = start_cli(["poll-accounts", "--json", "-w", "1"], environment(office.dsn, office.sandbox))
         wait_until(
-            lambda: office.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"),
+            lambda: office.one(
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                " WHERE NOT granted AND pid <> pg_backend_pid() AND datname = current_database()"
+            ),
             "the merge waits for the row",
         )
         other.commit()

@@ -69,6 +69,12 @@ class Job:
             database.close()
 
 
+WAITS_FOR_ADVISORY_LOCK = (
+    "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+)
+
+
 def day(back: int) -> datetime:
     """The beginning of the day (UTC) so many days ago, also when the suite runs across midnight."""
     return datetime.combine(datetime.now(UTC).date(), time(), UTC) - timedelta(days=back)
@@ -388,7 +394,7 @@ def test_a_day_to_which_rows_come_or_from_which_they_go_is_copied_again(db: str,
     told: list[Result] = []
     slimming = Thread(target=lambda: told.append(Job(db).run()))
     slimming.start()
-    while not conn.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+    while not conn.execute(WAITS_FOR_ADVISORY_LOCK).fetchall():
         assert slimming.is_alive()
     try:
         conn.execute(change.encode())
@@ -488,7 +494,7 @@ def test_a_subscriber_of_everything_follows_all_that_prune_does(
     conn.execute("SELECT pg_advisory_lock(77)")
     pruning = Thread(target=Job(db).run)
     pruning.start()
-    while not conn.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+    while not conn.execute(WAITS_FOR_ADVISORY_LOCK).fetchall():
         assert pruning.is_alive()
     conn.execute("UPDATE webhook_delivery_log SET status = 'processed', attempts = 9 WHERE id = %s", [changed])
     conn.execute("SELECT pg_advisory_unlock(77)")
