@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row, scalar_row
+from psycopg.rows import class_row
 
 from bisonsync.keys import WorkspaceKey
 from bisonsync.queries import load_queries
@@ -73,10 +73,10 @@ def count_changes(conn: Connection, instance: str, names: Mapping[int, str]) -> 
     return RegistryChanges(added=len(names.keys() - known.keys()), changed=changed)
 
 
-def list_missing(conn: Connection, instance: str, seen_ids: Sequence[int]) -> list[int]:
-    """Registered workspaces that a complete list did not show."""
-    with conn.cursor(row_factory=scalar_row) as cursor:
-        return cursor.execute(_Q["list_missing_workspaces"], {"instance": instance, "ids": list(seen_ids)}).fetchall()
+def list_missing(conn: Connection, instance: str, seen_ids: Sequence[int]) -> dict[int, bool]:
+    """Registered workspaces that a complete list did not show, and whether they are active."""
+    found = conn.execute(_Q["list_missing_workspaces"], {"instance": instance, "ids": list(seen_ids)})
+    return dict(found.fetchall())
 
 
 def mark_vanished(conn: Connection, instance: str, ids: Sequence[int]) -> None:

@@ -64,8 +64,8 @@ added AS (
 SELECT (SELECT count(*) FROM added) AS added, (SELECT count(*) FROM renamed) AS changed;
 
 -- name: list_missing_workspaces
--- Registered and not vanished workspaces of an instance that a complete list did not show.
-SELECT r.bison_workspace_id
+-- Registered and not vanished workspaces of an instance that a complete list did not show, and whether they are active.
+SELECT r.bison_workspace_id, r.is_active
 FROM client_registry AS r
 WHERE
     r.bison_instance = %(instance)s::text

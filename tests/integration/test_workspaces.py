@@ -87,7 +87,19 @@ def test_a_key_that_sees_less_marks_nothing_as_vanished(office: Office) -> None:
     outcome = office.run("workspaces", "discover", "--json")
 
     assert outcome.code == 8
+    assert "workspaces disable sim/" in outcome.document["errors"][0]["hint"]
     assert office.one("SELECT count(*) FROM client_registry WHERE vanished_at IS NOT NULL") == 0
+
+
+def test_workspaces_that_somebody_disabled_may_be_missing(office: Office) -> None:
+    office.run("workspaces", "discover")
+    for number in (2, 3, 4):
+        assert office.run("workspaces", "disable", f"sim/{number}").code == 0
+        office.sandbox.world.remove_workspace(number)
+
+    outcome = office.run("workspaces", "discover", "--json")
+
+    assert (outcome.code, outcome.counts["vanished"]) == (0, 3)
 
 
 def test_one_unreadable_workspace_does_not_hide_the_others(office: Office) -> None:

@@ -29,6 +29,8 @@ LIST_PATHS = ("/api/workspaces/v1.1", "/api/workspaces")
 NOT_FOUND = 404
 # Below this many, a single workspace that vanishes would be "more than 20 %".
 VANISH_TOLERATED = 1
+# The first so many of those that are missing are named.
+NAMED = 5
 
 
 def discover(run: SetupRun) -> Result:
@@ -160,13 +162,17 @@ def _note_vanished(run: SetupRun, instance: str, names: Mapping[int, str]) -> in
     missing = run.bookkeeping.run(lambda conn: registry.list_missing(conn, instance, list(names)))
     if not missing:
         return 0
-    known = len(names) + len(missing)
-    if len(missing) > VANISH_TOLERATED and len(missing) > run.max_shrink * known:
+    # Of those that somebody disabled nobody expects that they are there.
+    unexpected = [number for number, is_active in missing.items() if is_active]
+    known = len(names) + len(unexpected)
+    if len(unexpected) > VANISH_TOLERATED and len(unexpected) > run.max_shrink * known:
+        named = f"{', '.join(map(str, unexpected[:NAMED]))}{', …' if len(unexpected) > NAMED else ''}"
         raise GuardRefused(
-            f"instance {instance}: the list shows {len(names)} workspaces, {len(missing)} known ones are missing; "
-            "none was marked as vanished",
-            hint="the key may see less than before; it must be a super-admin's",
+            f"instance {instance}: the list shows {len(names)} workspaces; {len(unexpected)} registered are missing"
+            f" ({named}); none was marked as vanished",
+            hint="has the api_key lost its super-admin rights? If they are gone for good: "
+            f"bisonsync workspaces disable {instance}/{unexpected[0]}, and so on, then discover again",
         )
     if not run.dry_run:
-        run.bookkeeping.run(lambda conn: registry.mark_vanished(conn, instance, missing))
+        run.bookkeeping.run(lambda conn: registry.mark_vanished(conn, instance, list(missing)))
     return len(missing)
